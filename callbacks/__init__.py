@@ -1,0 +1,1 @@
+"""Lightning callbacks: applications that watch a run, or step in."""

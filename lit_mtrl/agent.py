@@ -1,0 +1,161 @@
+"""The LightningModule: hands an iteration to the engine, keeps counters, reports."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from lit_mtrl.algos.base import Algorithm
+from lit_mtrl.data.module import Iteration
+from lit_mtrl.engine import Engine
+from lit_mtrl.weighting.base import Weighting
+
+EPISODES = 100
+"""Training success and return are means over the last so many episodes of all tasks."""
+
+
+class DivergedError(RuntimeError):
+    """A loss is no longer finite; the message names objective and task."""
+
+
+class Agent(lightning.LightningModule):
+    """Trains an algorithm; one `training_step` is one iteration (K updates), counted in frames.
+
+    ``tasks``: names in one-hot order. ``config``: the resolved configuration as plain types, saved in every checkpoint.
+    ``log_frames``: training metrics are logged once in so many frames, averaged over the iterations between.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        tasks: list[str],
+        *,
+        weightings: dict[str, Weighting] | None = None,
+        engine: str = "eager",
+        log_frames: int = 10_000,
+        config: dict[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.automatic_optimization = False
+        self.algorithm, self.tasks, self.config = algorithm, tasks, config or {}
+        self.weightings = torch.nn.ModuleDict(weightings or {})
+        self.engine_mode, self.log_frames = engine, log_frames
+        self.engine: Engine | None = None
+        self.frames = 0
+        self.recent: deque[tuple[float, float]] = deque(maxlen=EPISODES)
+        self._reset_window()
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        self.engine = Engine(self.algorithm, dict(self.weightings), self.engine_mode)  # pyright: ignore[reportArgumentType]
+        return list(self.engine.optimizers.values())
+
+    def transfer_batch_to_device(self, batch: Iteration, device: torch.device, dataloader_idx: int) -> Iteration:
+        return batch  # already there
+
+    def training_step(self, batch: Iteration, batch_idx: int) -> None:
+        assert self.engine is not None
+        self.frames = batch.frames
+        self.recent.extend((row[3], row[1]) for row in batch.episodes.tolist())
+        self._time["collect"] += batch.collect_seconds
+        self._window_frames += batch.frames - self._last_frames
+        self._last_frames = batch.frames
+        if batch.chunk is not None:
+            start = time.perf_counter()
+            per_task, scalar = self.engine.run(batch.chunk)
+            self._accumulate({**per_task, **scalar})
+            self._time["update"] += time.perf_counter() - start
+            self._window_updates += len(batch.chunk)
+        if self._window_frames >= self.log_frames or self.trainer.is_last_batch:
+            self.report()
+
+    def _accumulate(self, metrics: dict[str, Tensor]) -> None:
+        """One host transfer for all metrics of the iteration; stop on a loss that is not finite."""
+        keys = list(metrics)
+        flat = torch.cat([metrics[key].float().flatten() for key in keys]).tolist()
+        self._check(keys, metrics, flat)
+        values, at = {}, 0
+        for key in keys:
+            size = metrics[key].numel()
+            values[key] = flat[at : at + size]
+            at += size
+        for key, value in values.items():
+            old = self._sums.get(key)
+            self._sums[key] = value if old is None else [a + b for a, b in zip(old, value, strict=True)]
+        self._iterations += 1
+
+    def _check(self, keys: list[str], metrics: dict[str, Tensor], flat: list[float]) -> None:
+        total = sum(flat)
+        if total - total == 0:  # finite
+            return
+        for key in keys:
+            bad = (~metrics[key].isfinite()).nonzero().flatten().tolist()
+            if bad:
+                names = ", ".join(self.tasks[i] for i in bad) if metrics[key].ndim else "all tasks"
+                raise DivergedError(f"{key} is not finite at {self.frames} frames for {names}; the last checkpoint is kept")
+
+    def report(self) -> None:
+        """Send the metrics gathered since the last report to the loggers, at the present frames."""
+        elapsed = time.perf_counter() - self._since
+        metrics = {
+            "speed/frames_per_second": self._window_frames / elapsed,
+            "speed/updates_per_second": self._window_updates / elapsed,
+            **{f"time/{name}": seconds for name, seconds in self._time.items()},
+            "time/other": elapsed - sum(self._time.values()),
+        }
+        if self.recent:
+            metrics["train/success"] = sum(s for s, _ in self.recent) / len(self.recent)
+            metrics["train/return"] = sum(r for _, r in self.recent) / len(self.recent)
+        for key, values in self._sums.items():
+            objective, name = key.split("/")
+            mean = [v / self._iterations for v in values]
+            if name == "alpha":
+                metrics.update({f"alpha/{task}": v for task, v in zip(self.tasks, mean, strict=True)})
+            elif name.endswith("_norm"):
+                metrics[f"norm/{objective}/{'grad' if name == 'grad_norm' else 'params'}"] = mean[0]
+            else:
+                metrics[f"{name}/{objective}"] = sum(mean) / len(mean)
+        for logger in self.loggers:
+            logger.log_metrics(metrics, step=self.frames)
+        self.latest = metrics
+        self._reset_window()
+
+    def _reset_window(self) -> None:
+        self._sums: dict[str, list[float]] = {}
+        self._iterations = self._window_frames = self._window_updates = 0
+        self._last_frames = self.frames
+        self._time = {"collect": 0.0, "update": 0.0}
+        self._since = time.perf_counter()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        assert self.engine is not None
+        checkpoint["lit_mtrl"] = {
+            "frames": self.frames,
+            "updates": self.engine.updates,
+            "recent": [list(pair) for pair in self.recent],
+            "tasks": list(self.tasks),
+            "config": self.config,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._restored = checkpoint["lit_mtrl"]
+
+    def on_train_start(self) -> None:
+        state = self.__dict__.pop("_restored", None)
+        if state is not None:
+            assert self.engine is not None
+            self.frames, self.engine.updates = state["frames"], state["updates"]
+            self.recent.extend((s, r) for s, r in state["recent"])
+            torch.set_rng_state(state["rng"])
+            if state["cuda_rng"] and torch.cuda.is_available():
+                torch.cuda.set_rng_state_all(state["cuda_rng"])
+        self._reset_window()
+
+    def on_train_epoch_start(self) -> None:
+        self._reset_window()

@@ -1,0 +1,1 @@
+"""Algorithms: ordered sets of objectives."""

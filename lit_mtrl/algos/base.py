@@ -1,0 +1,59 @@
+"""The contract of an algorithm: an ordered set of objectives on batches whose row t is task t."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tensordict import TensorDict, TensorDictBase
+from torch import nn
+
+from lit_mtrl.policies import ActingPolicy, TanhGaussian
+from lit_mtrl.spec import require
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One loss with the parameters it moves.
+
+    ``loss(batch [T, b]) -> TensorDict [T]``: key ``"loss"`` is minimised, every other key is a metric per task.
+    Objectives of an update run in order on the same batch and may write into it for those after them.
+    """
+
+    name: str
+    loss: Callable[[TensorDictBase], TensorDict]
+    params: tuple[nn.Parameter, ...]
+    lr: float
+    eps: float = 1e-5
+    max_grad_norm: float | None = None
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.lr > 0, f"algo.{self.name}_lr={self.lr}: learning rates are positive")
+        require(self.every > 0, f"{self.name}: every={self.every} must be at least 1")
+        norm = self.max_grad_norm
+        require(norm is None or norm > 0, f"algo.max_grad_norm={norm}: give a positive norm, or null for no clipping")
+
+
+class Algorithm(nn.Module):
+    """Owns the networks and says what is minimised, in which order.
+
+    """
+
+    actor: TanhGaussian
+    num_tasks: int
+
+    def objectives(self) -> tuple[Objective, ...]:
+        """The objectives in the order of the update. Called once, after the module is on its device."""
+        raise NotImplementedError
+
+    def acting_policy(self) -> ActingPolicy:
+        """The policy that collects data; it shares the actor's parameters."""
+        return ActingPolicy(self.actor)
+
+    def prepare(self, data: TensorDictBase) -> TensorDictBase:
+        """Once per collected batch ``[n, T]``: advantages, returns. Off-policy: the identity."""
+        return data
+
+    def after_update(self) -> None:
+        """After every update: target networks, weight projections."""

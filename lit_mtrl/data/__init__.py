@@ -1,0 +1,1 @@
+"""The data path: collect, store per task, sample, deliver one iteration at a time."""

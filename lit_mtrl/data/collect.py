@@ -1,0 +1,127 @@
+"""The only module that knows TorchRL's collectors.
+
+NOTE 1: TorchRL sets the main process' thread count to (threads - workers); we pass the count it had, since the workers are idle
+        while the learner computes.
+NOTE 2: worker processes keep their standard error in a file, so that the error of one that dies can be quoted.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torchrl.collectors import Collector, MultiSyncCollector
+from torchrl.envs.utils import ExplorationType
+
+from lit_mtrl.envs.base import Suite, VectorEnv
+from lit_mtrl.policies import ActingPolicy
+from lit_mtrl.processes import die_with_parent
+from lit_mtrl.spec import require
+
+
+class WorkerError(RuntimeError):
+    """A collecting process died; the message holds its traceback, or its exit code where it left none."""
+
+
+class TaskCollector:
+    """Collects n = ``steps`` vector steps at a time: ``[n * copies, T]``, row-major in time, column t being task t.
+
+    ``workers``: processes, each owning some of the tasks; 1 collects in this process. `publish` sends the policy's weights
+    and orders; `restart` begins new episodes everywhere on a fresh random stream.
+    """
+
+    def __init__(self, suite: Suite, policy: ActingPolicy, steps: int, copies: int = 1, workers: int = 1):
+        tasks = len(suite.tasks)
+        require(steps > 0, f"collector.steps={steps}: collect at least one vector step at a time")
+        require(copies > 0, f"env.copies={copies}: at least one environment per task")
+        require(1 <= workers <= tasks, f"collector.workers={workers}: between 1 and the number of tasks, {tasks}")
+        self.steps, self.copies, self.num_tasks = steps, copies, tasks
+        self._source = policy
+        self._policy = copy.deepcopy(policy).cpu().requires_grad_(False)
+        self._owned = [list(range(tasks))[w * tasks // workers : (w + 1) * tasks // workers] for w in range(workers)]
+        make = [partial(VectorEnv, suite, owned, copies) for owned in self._owned]
+        common = dict(
+            total_frames=-1,
+            device="cpu",
+            use_buffers=True,
+            trust_policy=True,
+            exploration_type=ExplorationType.RANDOM,
+            auto_register_policy_transforms=False,
+        )
+        if workers == 1:
+            self._logs = None
+            frames = steps * copies * tasks
+            self._collector = Collector(make[0], self._policy, frames_per_batch=frames, track_traj_ids=False, **common)
+        else:
+            self._logs = tempfile.TemporaryDirectory(prefix="lit_mtrl-workers-")
+            logged = [partial(_worker_env, m, self._log(w)) for w, m in enumerate(make)]
+            self._collector = self._guard(
+                lambda: MultiSyncCollector(
+                    logged,
+                    self._policy,
+                    frames_per_batch=[steps * copies * len(owned) for owned in self._owned],
+                    cat_results=0,
+                    num_threads=torch.get_num_threads(),
+                    num_sub_threads=1,
+                    **common,
+                )
+            )
+        self._iterator = iter(self._collector)
+
+    def restart(self, stream: int) -> None:
+        """New episodes in every environment; goals, resets and action noise follow ``stream`` from here on."""
+        self._source.stream.fill_(stream)
+        self._guard(lambda: self._collector.set_seed(stream, static_seed=True))
+        self._guard(self._collector.reset)
+
+    def publish(self) -> None:
+        """Send the policy's present weights and orders to everyone who acts."""
+        weights = TensorDict.from_module(self._source).data
+        self._guard(lambda: self._collector.update_policy_weights_(weights.cpu()))
+
+    def collect(self) -> TensorDictBase:
+        """The next n vector steps, in memory of their own."""
+        data = self._guard(lambda: next(self._iterator))  # [T * copies, n]
+        data = data.exclude("collector").unflatten(0, (self.num_tasks, self.copies))
+        return data.permute(2, 1, 0).reshape(self.steps * self.copies, self.num_tasks).contiguous()
+
+    def shutdown(self) -> None:
+        self._collector.shutdown()
+        if self._logs is not None:
+            self._logs.cleanup()
+
+    def _log(self, worker: int) -> Path:
+        assert self._logs is not None
+        return Path(self._logs.name) / f"{worker}.log"
+
+    def _guard(self, call):  # noqa: ANN001, ANN202
+        if self._logs is None:
+            return call()
+        try:
+            return call()
+        except (RuntimeError, EOFError, OSError) as error:
+            raise WorkerError(self._obituary(error)) from error
+
+    def _obituary(self, error: Exception) -> str:
+        procs = getattr(getattr(self, "_collector", None), "procs", [])
+        lines = []
+        for worker, owned in enumerate(self._owned):
+            code = procs[worker].exitcode if worker < len(procs) else None
+            said = self._log(worker).read_text(errors="replace").strip() if self._log(worker).exists() else ""
+            if code is not None or "Traceback" in said:
+                lines.append(f"worker {worker} (tasks {owned[0]} to {owned[-1]}, exit code {code}) died:\n{said[-4000:]}")
+        return "\n".join(lines) or f"collection failed: {error}"
+
+
+def _worker_env(make: partial[VectorEnv], log: Path) -> VectorEnv:
+    """Runs in the worker: keep what it says, end it with its parent, build its environments."""
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 2)
+    die_with_parent()
+    return make()
+

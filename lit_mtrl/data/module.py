@@ -1,0 +1,165 @@
+"""The stream: collect, prepare, extend, sample. One Lightning batch is one iteration of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from tensordict import TensorDict, TensorDictBase
+
+from lit_mtrl.algos.base import Algorithm
+from lit_mtrl.data.collect import TaskCollector
+from lit_mtrl.data.replay import PerTaskReplay
+from lit_mtrl.envs.base import Suite
+from lit_mtrl.policies import EXPLORE, RANDOM
+from lit_mtrl.spec import DONE, EPISODE_LENGTH, EPISODE_RETURN, STORED, SUCCESS, require
+
+
+@dataclass
+class Iteration:
+    """n collected vector steps and the updates that are due for them.
+
+    ``chunk``: ``[K, T, b]`` on the learner's device, None during the warm start. ``frames``: environment steps so far,
+    summed over tasks, these included. ``episodes``: float32 ``[m, 4]`` of task, return, length, success of those that ended.
+    """
+
+    chunk: TensorDict | None
+    frames: int
+    episodes: torch.Tensor
+    collect_seconds: float
+
+
+class DataModule(lightning.LightningDataModule):
+    """Owns collector and replay, counts frames, and restarts all environments at every epoch.
+
+    ``frames``: the budget; ``epoch_frames``: frames of an epoch, a whole number of episodes of every task. ``copies``:
+    environments per task. ``workers``: collecting processes. ``steps``: n, vector steps per iteration (a vector step is one step of
+    every environment). ``random_steps``: vector steps of uniform actions without updates. ``updates_per_step``: gradient
+    updates per vector step. ``capacity``, ``per_task``: of the replay.
+    """
+
+    def __init__(
+        self,
+        suite: Suite,
+        algorithm: Algorithm,
+        *,
+        seed: int,
+        frames: int,
+        epoch_frames: int,
+        copies: int = 1,
+        workers: int = 1,
+        steps: int = 10,
+        random_steps: int = 4000,
+        updates_per_step: float = 1,
+        capacity: int = 100_000,
+        per_task: int = 128,
+    ):
+        super().__init__()
+        require(copies > 0, f"env.copies={copies}: at least one environment per task")
+        require(steps > 0, f"collector.steps={steps}: collect at least one vector step at a time")
+        require(random_steps >= 0, f"collector.random_steps={random_steps}: zero or more vector steps")
+        self.step_frames = len(suite.tasks) * copies
+        _check_budget(frames, epoch_frames, self.step_frames, suite.horizon, steps)
+        updates = updates_per_step * steps
+        require(
+            updates > 0 and updates == int(updates),
+            f"collector.updates_per_step={updates_per_step}: times collector.steps={steps} must be a positive whole number",
+        )
+        self.suite, self.algorithm, self.policy = suite, algorithm, algorithm.acting_policy()
+        self.seed, self.budget, self.epoch_frames = seed, frames, epoch_frames
+        self.copies, self.workers, self.steps = copies, workers, steps
+        self.random_frames, self.updates = random_steps * self.step_frames, int(updates)
+        self.capacity, self.per_task = capacity, per_task
+        self.frames = 0
+        self.collector: TaskCollector | None = None
+        self.replay: PerTaskReplay | None = None
+        self._replay_path: Path | None = None
+
+    @property
+    def epochs(self) -> int:
+        """Epochs in the budget."""
+        return self.budget // self.epoch_frames
+
+    def setup(self, stage: str) -> None:
+        if self.collector is None:
+            self.replay = PerTaskReplay(len(self.suite.tasks), self.capacity, self.per_task, self.seed)
+            self.collector = TaskCollector(self.suite, self.policy, self.steps, self.copies, self.workers)
+
+    def teardown(self, stage: str) -> None:
+        if self.collector is not None:
+            self.collector.shutdown()
+            self.collector = None
+
+    def train_dataloader(self) -> DataModule:
+        return self
+
+    def __len__(self) -> int:
+        """Iterations per epoch. (Stating it keeps Lightning from fetching one ahead of the updates.)"""
+        return self.epoch_frames // (self.steps * self.step_frames)
+
+    def __iter__(self) -> Iterator[Iteration]:
+        assert self.collector is not None and self.replay is not None
+        if self._replay_path is not None:
+            self.replay.loads(self._replay_path)
+            self._replay_path = None
+        self.collector.restart(epoch_stream(self.seed, self.frames // self.epoch_frames))
+        for _ in range(len(self)):
+            yield self._iterate(self.collector, self.replay)
+
+    def _iterate(self, collector: TaskCollector, replay: PerTaskReplay) -> Iteration:
+        start = time.perf_counter()
+        warm = self.frames < self.random_frames
+        self.policy.phase.fill_(RANDOM if warm else EXPLORE)
+        collector.publish()
+        data = collector.collect()
+        collected = time.perf_counter() - start
+        self.frames += data.numel()
+        replay.extend(self.algorithm.prepare(data).select(*STORED))
+        chunk = None if warm else replay.sample(self.updates).to(self.policy.device)
+        return Iteration(chunk, self.frames, _episodes(data), collected)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"frames": self.frames}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.frames = state_dict["frames"]
+
+    def resume_replay(self, path: Path) -> None:
+        """Fill the replay from ``path`` when training starts."""
+        self._replay_path = path
+
+
+def epoch_stream(seed: int, epoch: int) -> int:
+    """The random stream of an epoch's environments and actions, a 31-bit integer."""
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0] >> 1)
+
+
+def _check_budget(frames: int, epoch_frames: int, step_frames: int, horizon: int, steps: int) -> None:
+    require(frames > 0, f"frames={frames}: the budget is positive")
+    require(epoch_frames > 0, f"epoch_frames={epoch_frames}: an epoch has at least one episode of every task")
+    episode = step_frames * horizon
+    near = max(1, round(epoch_frames / episode)) * episode
+    require(
+        epoch_frames % episode == 0,
+        f"epoch_frames={epoch_frames}: an epoch is a whole number of episodes of every task, a multiple of {episode}"
+        f" (tasks x copies x horizon), such as {near}",
+    )
+    near = max(1, round(frames / epoch_frames)) * epoch_frames
+    require(
+        frames % epoch_frames == 0,
+        f"frames={frames}: the budget is a whole number of epochs of {epoch_frames} frames, such as {near}",
+    )
+    vector_steps = epoch_frames // step_frames
+    require(vector_steps % steps == 0, f"collector.steps={steps}: must divide the {vector_steps} vector steps of an epoch")
+
+
+def _episodes(data: TensorDictBase) -> torch.Tensor:
+    when, task = data[DONE].squeeze(-1).nonzero(as_tuple=True)
+    columns = [data[key][when, task].squeeze(-1).float() for key in (EPISODE_RETURN, EPISODE_LENGTH, SUCCESS)]
+    return torch.stack([task.float(), *columns], -1)

@@ -1,0 +1,1 @@
+"""Environment suites: Meta-World and the probes, behind one contract (`base`)."""

@@ -1,0 +1,122 @@
+"""Meta-World v3, the official package, driven one task class at a time: the reference backend.
+
+NOTE 1: goals are those of the official benchmark of the same task list and seed (`metaworld._make_tasks`): one NumPy legacy stream
+        through the tasks in order. The physics is left out while they are drawn, since no task's draw looks at it; a test
+        compares them with the official ones.
+NOTE 2: observations are float32 here; Meta-World computes in float64 and clips what `step` returns to its observation space,
+        but not what `reset` returns.
+NOTE 3: the goal is visible (``partially_observable=False``), as in the official multi-task benchmarks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lit_mtrl.spec import BENCHMARKS, MT50, require
+
+if TYPE_CHECKING:
+    from metaworld.sawyer_xyz_env import SawyerXYZEnv
+
+OFFICIAL_GOALS = 50
+MAX_HORIZON = 500
+
+
+class MetaWorld:
+    """A list of Meta-World tasks; see `lit_mtrl.envs.base.Suite`.
+
+    ``tasks``: names without the ``-v3``, in one-hot order. ``goals``: variations per task, drawn from at every reset; 1 is the
+    fixed-goal setting. ``rewards``: ``v2`` or ``v1``. ``seed`` picks the goals.
+    """
+
+    obs_dim, action_dim = 39, 4
+
+    def __init__(self, tasks: Sequence[str], horizon: int = 500, goals: int = 50, rewards: str = "v2", seed: int = 0):
+        from lit_mtrl.suggest import unknown
+
+        tasks = [task.removesuffix("-v3") for task in tasks]
+        for task in tasks:
+            require(task in MT50, unknown("benchmark.tasks", task, MT50))
+        require(len(tasks) > 0, "benchmark.tasks: name at least one task")
+        require(len(set(tasks)) == len(tasks), "benchmark.tasks: a task is named twice; use env.copies for several copies")
+        require(1 <= horizon <= MAX_HORIZON, f"env.horizon={horizon}: Meta-World's episodes have 1 to {MAX_HORIZON} steps")
+        require(goals > 0, f"env.goals={goals}: at least one goal is needed")
+        require(rewards in ("v1", "v2"), unknown("env.rewards", rewards, ["v1", "v2"]))
+        self.tasks, self.horizon, self.num_goals, self.rewards, self.seed = tasks, horizon, goals, rewards, seed
+        self._goals: list[NDArray] | None = None
+
+    def draw_goals(self) -> list[NDArray]:
+        """Per task ``[num_goals, d]``, the random vectors that place objects and goal."""
+        if self._goals is None:
+            self._goals = _draw_goals(self.tasks, max(OFFICIAL_GOALS, self.num_goals), self.seed)
+        return [goals[: self.num_goals] for goals in self._goals]
+
+    def make(self, task: int) -> MetaWorldTask:
+        return MetaWorldTask(self.tasks[task], self.draw_goals()[task], self.rewards)
+
+    def tags(self) -> dict[str, str]:
+        names = {tuple(v): k for k, v in BENCHMARKS.items()}
+        return {
+            "backend": "metaworld",
+            "benchmark": names.get(tuple(self.tasks), f"mt{len(self.tasks)}-" + "+".join(self.tasks)),
+            "rewards": self.rewards,
+            "horizon": str(self.horizon),
+            "goals": str(self.num_goals),
+        }
+
+
+class MetaWorldTask:
+    """One official task class with a fixed table of goals."""
+
+    def __init__(self, name: str, goals: NDArray, rewards: str):
+        self._env = _task_class(name)(reward_function_version=rewards)
+        self._env._set_task_called = True
+        self._env._freeze_rand_vec = True
+        self._env._partially_observable = False
+        self._env.__dict__.pop("sawyer_observation_space", None)  # cached while the goal was still hidden
+        self._env._set_task_inner()
+        self._goals = goals
+
+    def reset(self, goal: int) -> NDArray:
+        self._env._last_rand_vec = self._goals[goal]
+        # Survives Meta-World's own reset and would replay a stale observation for ever after one unstable step.
+        self._env._did_see_sim_exception = False
+        return self._env.reset()[0]
+
+    def step(self, action: NDArray) -> tuple[NDArray, float, bool, bool]:
+        obs, reward, terminated, _, info = self._env.step(action)
+        return obs, float(reward), terminated, bool(info["success"])
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def _task_class(name: str) -> type[SawyerXYZEnv]:
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+    return ALL_V3_ENVIRONMENTS[f"{name}-v3"]
+
+
+def _draw_goals(tasks: Sequence[str], number: int, seed: int) -> list[NDArray]:
+    before = np.random.get_state()
+    np.random.seed(seed % 2**32)
+    try:
+        goals = []
+        for task in tasks:
+            env = _task_class(task)()
+            env._freeze_rand_vec = False
+            env._set_task_called = True
+            env._set_task_inner()
+            env.do_simulation = lambda *args: None  # see NOTE 1
+            drawn = []
+            for _ in range(number):
+                env.reset()
+                drawn.append(env._last_rand_vec)
+            goals.append(np.array(drawn))
+            env.close()
+        return goals
+    finally:
+        np.random.set_state(before)

@@ -1,0 +1,1 @@
+"""Networks: one architecture a file, every one usable as actor and as critic."""

@@ -1,0 +1,113 @@
+"""Policies: a network's output as a distribution over actions, and the module that acts in the environments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lit_mtrl.spec import ACTION, OBS, TASK, require
+
+HEAD_BOUND = 1e-3  # U(+-1e-3) for the policy head (McLean et al., 2025)
+RANDOM, EXPLORE = 0, 1
+
+
+class TanhGaussian(nn.Module):
+    """a = tanh(u), u ~ N(mean, std^2), with log-std hard-clipped to [`log_std_min`, `log_std_max`].
+
+    Haarnoja et al. (2018), appendix C; the clip instead of a tanh rescaling is McLean et al.'s.
+    ``network`` is called with ``in_dim, out_dim, num_tasks, head_bound``.
+    """
+
+    def __init__(
+        self,
+        network: Callable[..., nn.Module],
+        obs_dim: int,
+        action_dim: int,
+        num_tasks: int,
+        log_std_min: float = -20.0,
+        log_std_max: float = 2.0,
+    ):
+        super().__init__()
+        require(log_std_min < log_std_max, f"actor.log_std_min={log_std_min}: must be below log_std_max={log_std_max}")
+        self.net = network(in_dim=obs_dim, out_dim=2 * action_dim, num_tasks=num_tasks, head_bound=HEAD_BOUND)
+        self.action_dim = action_dim
+        self.log_std_min, self.log_std_max = log_std_min, log_std_max
+
+    def forward(self, obs: Tensor, task: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and log-std before the tanh, each ``[*batch, action]``."""
+        mean, log_std = self.net(obs, task).chunk(2, -1)
+        return mean, log_std.clamp(self.log_std_min, self.log_std_max)
+
+    def sample(self, obs: Tensor, noise: Tensor, task: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Reparametrised action ``[*batch, action]`` and its log-density ``[*batch]`` for standard normal ``noise``."""
+        mean, log_std = self(obs, task)
+        u = mean + log_std.exp() * noise
+        log_prob = (-0.5 * noise**2 - log_std - 0.5 * math.log(2 * math.pi) - log_det_tanh(u)).sum(-1)
+        return clamp_open(u.tanh()), log_prob
+
+    def mode(self, obs: Tensor, task: Tensor | None = None) -> Tensor:
+        """The deterministic action tanh(mean)."""
+        return self(obs, task)[0].tanh()
+
+
+def log_det_tanh(u: Tensor) -> Tensor:
+    """log(1 - tanh(u)^2) without cancellation: 2 (log 2 - u - softplus(-2u))."""
+    return 2 * (math.log(2) - u - F.softplus(-2 * u))
+
+
+def clamp_open(action: Tensor) -> Tensor:
+    """Clamp into the open interval (-1, 1), so that the density stays finite."""
+    bound = 1 - torch.finfo(action.dtype).eps
+    return action.clamp(-bound, bound)
+
+
+class ActingPolicy(nn.Module):
+    """Writes ``action`` into a TensorDict with ``observation [B, obs]`` and ``task_id [B]``.
+
+    It travels to the collector's workers. Two buffers are the learner's orders and travel with the weights:
+    ``phase`` (`RANDOM` for the uniform warm start, `EXPLORE` afterwards) and ``stream``, whose change restarts the noise
+    generator. The generator's seed is ``(stream, first task of the worker)``, so actions neither depend on nor disturb
+    any other random state, and a run that is resumed at the start of a stream repeats it exactly.
+    """
+
+    phase: Tensor
+    stream: Tensor
+
+    def __init__(self, actor: TanhGaussian):
+        super().__init__()
+        self.actor = actor
+        self.register_buffer("phase", torch.tensor(EXPLORE))
+        self.register_buffer("stream", torch.tensor(0))
+        self._generator: torch.Generator | None = None
+        self._stream = -1
+
+    @property
+    def device(self) -> torch.device:
+        """Where the policy's parameters are."""
+        return next(self.actor.parameters()).device
+
+    def __getstate__(self) -> dict:
+        return {**super().__getstate__(), "_generator": None, "_stream": -1}
+
+    @torch.no_grad()
+    def forward(self, td: TensorDictBase) -> TensorDictBase:
+        obs, task = td[OBS], td[TASK]
+        shape = (*obs.shape[:-1], self.actor.action_dim)
+        generator = self._noise(task)
+        if self.phase.item() == RANDOM:
+            action = torch.rand(shape, generator=generator) * 2 - 1
+        else:
+            action, _ = self.actor.sample(obs, torch.randn(shape, generator=generator), task)
+        return td.set(ACTION, action)
+
+    def _noise(self, task: Tensor) -> torch.Generator:
+        stream = int(self.stream.item())
+        if self._generator is None or stream != self._stream:
+            self._generator = torch.Generator().manual_seed((stream * 1_000_003 + int(task.flatten()[0])) % 2**63)
+            self._stream = stream
+        return self._generator

@@ -1,0 +1,53 @@
+"""Task names, sizes and TensorDict keys that every layer shares.
+
+Task order is the one-hot order, so it is part of a benchmark's definition. The lists are those of
+Meta-World 3.1.1 (``metaworld.env_dict``), written out so that the library and its command line
+can name tasks without importing MuJoCo; a test compares them with the installed package.
+"""
+
+from __future__ import annotations
+
+OBS = "observation"
+ACTION = "action"
+TASK = "task_id"
+NEXT_OBS = ("next", "observation")
+REWARD = ("next", "reward")
+TERMINATED = ("next", "terminated")
+TRUNCATED = ("next", "truncated")
+DONE = ("next", "done")
+SUCCESS = ("next", "success")
+EPISODE_RETURN = ("next", "episode_return")
+EPISODE_LENGTH = ("next", "episode_length")
+
+STORED = (OBS, ACTION, NEXT_OBS, REWARD, TERMINATED)
+"""What off-policy replay keeps of a transition; the task is implied by the row."""
+
+MT10 = (
+    "reach push pick-place door-open drawer-open drawer-close button-press-topdown"
+    " peg-insert-side window-open window-close"
+).split()
+MT25 = MT10 + (
+    "coffee-pull pick-out-of-hole disassemble pick-place-wall basketball stick-pull"
+    " button-press-wall faucet-open door-lock lever-pull sweep-into faucet-close coffee-button"
+    " button-press-topdown-wall dial-turn"
+).split()
+MT50 = (
+    "assembly basketball bin-picking box-close button-press-topdown button-press-topdown-wall"
+    " button-press button-press-wall coffee-button coffee-pull coffee-push dial-turn disassemble"
+    " door-close door-lock door-open door-unlock hand-insert drawer-close drawer-open faucet-open"
+    " faucet-close hammer handle-press-side handle-press handle-pull-side handle-pull lever-pull"
+    " pick-place-wall pick-out-of-hole pick-place plate-slide plate-slide-side plate-slide-back"
+    " plate-slide-back-side peg-insert-side peg-unplug-side soccer stick-push stick-pull push"
+    " push-wall push-back reach reach-wall shelf-place sweep-into sweep window-open window-close"
+).split()
+BENCHMARKS = {"mt10": MT10, "mt25": MT25, "mt50": MT50}
+
+
+class ConfigError(ValueError):
+    """A value given by the user cannot be used; the message is one line that names key and remedy."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `ConfigError` with ``message`` unless ``condition`` holds."""
+    if not condition:
+        raise ConfigError(message)

@@ -1,0 +1,1 @@
+"""Weightings: functions from per-task losses to task weights."""
