@@ -85,7 +85,7 @@ class SAC(Algorithm):
             next_action, log_prob = self.actor.sample(batch[NEXT_OBS], self._noise(batch))
             next_value = self.target(batch[NEXT_OBS], next_action).amin(0) - alpha * log_prob  # [T, b]
             going_on = (~batch[TERMINATED]).squeeze(-1)
-            y = batch[REWARD].squeeze(-1) + self.gamma * going_on * next_value
+            y = batch[REWARD].squeeze(-1) + self.gamma * (going_on * next_value)
         q = self.critic(batch[OBS], batch[ACTION])  # [2, T, b]
         return self._per_task(loss=self._weigh((q - y).square().mean((0, 2))), q=q.detach().mean((0, 2)))
 

@@ -1,0 +1,176 @@
+"""One SAC update against a plain float64 twin: two separate critics, explicit one-hots, per-sample loops over heads, own Adam."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from tensordict import TensorDict
+
+from lit_mtrl.algos.sac import SAC
+from lit_mtrl.critics import ScalarCritic
+from lit_mtrl.engine import Engine
+from lit_mtrl.nets.mlp import MLP
+from lit_mtrl.nets.multi_head import MultiHead
+from lit_mtrl.policies import TanhGaussian
+
+T, B, OBS, ACT = 3, 5, 6, 2
+GAMMA, TAU, LR, EPS, CLIP = 0.99, 0.005, 3e-4, 1e-5, 1.0
+
+
+def make_batch(seed: int) -> TensorDict:
+    g = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=g, dtype=torch.float64)
+
+    after = {
+        "observation": normal(T, B, OBS),
+        "reward": normal(T, B, 1) * 3,
+        "terminated": torch.rand(T, B, 1, generator=g) < 0.3,
+    }
+    return TensorDict({"observation": normal(T, B, OBS), "action": normal(T, B, ACT).tanh(), "next": after}, [T, B])
+
+
+def make_sac(net: type, **options: object) -> SAC:
+    torch.manual_seed(0)
+    network = partial(net, width=7, depth=3)
+    sac = SAC(partial(TanhGaussian, network), partial(ScalarCritic, network), OBS, ACT, T, **options).double()  # pyright: ignore
+    with torch.no_grad():  # heads large enough to matter, temperatures apart, targets unlike the critics
+        for name, p in sac.named_parameters():
+            if "head" in name:
+                p.mul_(100)
+        sac.log_alpha.copy_(torch.linspace(-0.5, 0.3, len(sac.log_alpha)))
+        for p in sac.target.parameters():
+            p.add_(0.01 * torch.randn_like(p))
+    return sac
+
+
+class Twin:
+    """Weights as plain lists; forward passes one sample at a time."""
+
+    def __init__(self, sac: SAC):
+        self.actor = self._read(dict(sac.actor.named_parameters()), None)
+        self.critics = [self._read(dict(sac.critic.named_parameters()), i) for i in (0, 1)]
+        self.targets = [self._read(dict(sac.target.named_parameters()), i) for i in (0, 1)]
+        self.log_alpha = sac.log_alpha.detach().clone().requires_grad_()
+
+    @staticmethod
+    def _read(params: dict, copy: int | None) -> dict[str, torch.Tensor]:
+        return {k: (p if copy is None else p[copy]).detach().clone().requires_grad_() for k, p in params.items()}
+
+    @staticmethod
+    def net(w: dict[str, torch.Tensor], x: torch.Tensor, task: int) -> torch.Tensor:
+        pick = {key.split("net.", 1)[1]: value for key, value in w.items()}
+        one_hot = torch.zeros(T, dtype=torch.float64)
+        one_hot[task] = 1
+        h = torch.cat([x, one_hot])
+        for layer in ("torso.first", "torso.rest.0", "torso.rest.1"):
+            h = (pick[f"{layer}.weight"] @ h + pick[f"{layer}.bias"]).relu()
+        if "heads.weight" in pick:
+            return h @ pick["heads.weight"][task] + pick["heads.bias"][task]
+        return pick["head.weight"] @ h + pick["head.bias"]
+
+    def act(self, s: torch.Tensor, task: int, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        out = self.net(self.actor, s, task)
+        mean, std = out[:ACT], out[ACT:].clamp(-20, 2).exp()
+        u = mean + std * noise
+        log_n = -(((u - mean) / std) ** 2) / 2 - std.log() - math.log(2 * math.pi) / 2
+        return u.tanh(), (log_n - torch.log(1 - u.tanh() ** 2)).sum()
+
+    def q(self, w: dict[str, torch.Tensor], s: torch.Tensor, a: torch.Tensor, task: int) -> torch.Tensor:
+        return self.net(w, torch.cat([a, s]), task)[0]
+
+    def step(self, params: list[torch.Tensor], loss: torch.Tensor, clip: bool) -> tuple[list, float]:
+        """Clip and first Adam step (bias-corrected moments are then g and g^2)."""
+        grads = torch.autograd.grad(loss, params)
+        norm = math.sqrt(sum(float((g**2).sum()) for g in grads))
+        scale = CLIP / norm if clip and norm > CLIP else 1.0
+        for p, g in zip(params, grads, strict=True):
+            g = g * scale
+            p.data = p.data - LR * g / ((g**2).sqrt() + EPS)
+        return [g.clone() for g in grads], norm
+
+    def alpha(self, task: int) -> torch.Tensor:
+        return self.log_alpha[task % len(self.log_alpha)].detach().exp()
+
+    def update(self, batch: TensorDict, noise: tuple[torch.Tensor, torch.Tensor], weights: torch.Tensor) -> dict:
+        s, a, r = batch["observation"], batch["action"], batch["next", "reward"]
+        s2, d = batch["next", "observation"], batch["next", "terminated"]
+        critic_loss = torch.zeros((), dtype=torch.float64)
+        for t in range(T):
+            for i in range(B):
+                with torch.no_grad():
+                    a2, lp2 = self.act(s2[t, i], t, noise[0][t, i])
+                    q2 = min(self.q(w, s2[t, i], a2, t) for w in self.targets)
+                    y = r[t, i, 0] + GAMMA * (0 if d[t, i, 0] else 1) * (q2 - self.alpha(t) * lp2)
+                for w in self.critics:
+                    critic_loss = critic_loss + weights[t] * (self.q(w, s[t, i], a[t, i], t) - y) ** 2 / (2 * T * B)
+        critic_params = [p for w in self.critics for p in w.values()]
+        critic_grads, critic_norm = self.step(critic_params, critic_loss, clip=True)
+        for target, critic in zip(self.targets, self.critics, strict=True):
+            for key in target:
+                target[key].data = TAU * critic[key].data + (1 - TAU) * target[key].data
+        actor_loss = torch.zeros((), dtype=torch.float64)
+        log_probs = torch.zeros(T, B, dtype=torch.float64)
+        for t in range(T):
+            for i in range(B):
+                pi, lp = self.act(s[t, i], t, noise[1][t, i])
+                q = torch.stack([self.q(w, s[t, i], pi, t) for w in self.critics]).min()
+                actor_loss = actor_loss + weights[t] * (self.alpha(t) * lp - q) / (T * B)
+                log_probs[t, i] = lp.detach()
+        actor_grads, actor_norm = self.step(list(self.actor.values()), actor_loss, clip=True)
+        alphas = self.log_alpha.expand(T)
+        alpha_loss = -(alphas[:, None] * (log_probs - ACT)).mean()
+        alpha_grads, alpha_norm = self.step([self.log_alpha], alpha_loss, clip=False)
+        return {
+            "critic": (critic_loss, critic_norm, critic_grads),
+            "actor": (actor_loss, actor_norm, actor_grads),
+            "temperature": (alpha_loss, alpha_norm, alpha_grads),
+        }
+
+
+@pytest.mark.parametrize("net", [MultiHead, MLP])
+@pytest.mark.parametrize("options", [{}, {"shared_temperature": True}, {"task_weights": True}], ids=str)
+def test_update_equals_float64_twin(net: type, options: dict) -> None:
+    sac, batch = make_sac(net, **options), make_batch(1)
+    twin = Twin(sac)
+    weights = torch.ones(T, dtype=torch.float64)
+    if options.get("task_weights"):
+        weights = T * torch.softmax(-twin.log_alpha.detach(), 0)
+    engine = Engine(sac)
+    torch.manual_seed(42)
+    noise = torch.randn(T, B, ACT, dtype=torch.float64), torch.randn(T, B, ACT, dtype=torch.float64)
+    expected = twin.update(batch, noise, weights)
+
+    torch.manual_seed(42)  # the critic's noise is drawn first, then the actor's
+    metrics = engine.update(batch.clone())
+
+    for name, (loss, norm, _) in expected.items():
+        torch.testing.assert_close(metrics[f"{name}/loss"].mean(), loss.detach(), rtol=1e-6, atol=0)
+        assert math.isclose(float(metrics[f"{name}/grad_norm"]), norm, rel_tol=1e-6), name
+    close = partial(torch.testing.assert_close, rtol=1e-6, atol=1e-12)
+    names = [name for name, _ in sac.critic.named_parameters()]
+    scale = min(1.0, CLIP / expected["critic"][1])
+    for j, (name, p) in enumerate(sac.critic.named_parameters()):
+        for i in (0, 1):
+            close(p[i].detach(), twin.critics[i][name].detach())
+            close(p.grad[i], expected["critic"][2][i * len(names) + j] * scale)
+            close(sac.target.get_parameter(name)[i], twin.targets[i][name].detach())
+    scale = min(1.0, CLIP / expected["actor"][1])
+    for j, (name, p) in enumerate(sac.actor.named_parameters()):
+        close(p.detach(), twin.actor[name].detach())
+        close(p.grad, expected["actor"][2][j] * scale)
+    close(sac.log_alpha.detach(), twin.log_alpha.detach())
+    close(sac.log_alpha.grad, expected["temperature"][2][0])
+    assert expected["critic"][1] > CLIP  # the clipping was exercised
+
+
+def test_targets_carry_no_graph() -> None:
+    sac = make_sac(MultiHead)
+    engine = Engine(sac)
+    for seed in range(2):
+        engine.update(make_batch(seed))
+    assert all(p.is_leaf and not p.requires_grad for p in sac.target.parameters())
