@@ -32,9 +32,7 @@ class Engine:
         unknown = set(weightings or {}) - {o.name for o in self.objectives}
         require(not unknown, f"weighting.{'/'.join(sorted(unknown))}: the algorithm has no such objective")
         self.weightings = {o.name: (weightings or {}).get(o.name) or Mean() for o in self.objectives}
-        for objective in self.objectives:
-            for parameter in objective.params:
-                parameter.grad = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
+        self._grads = {o.name: [torch.zeros_like(p) for p in o.params] for o in self.objectives}
         self.optimizers = {o.name: torch.optim.Adam(o.params, lr=o.lr, eps=o.eps, fused=True) for o in self.objectives}
 
     def run(self, chunk: TensorDictBase) -> tuple[TensorDict, TensorDict]:
@@ -74,10 +72,12 @@ class Engine:
         grads = torch.autograd.grad((weights * losses).sum(), objective.params)
         norm = _norm(grads)
         # Into buffers of the parameters' own layout: fused Adam on the CPU reads memory linearly, whatever a gradient's strides.
-        buffers = [p.grad for p in objective.params]
+        buffers = self._grads[objective.name]
         torch._foreach_copy_(buffers, grads)
         if objective.max_grad_norm is not None:
             torch._foreach_mul_(buffers, (objective.max_grad_norm / norm).clamp(max=1.0))
+        for parameter, buffer in zip(objective.params, buffers, strict=True):
+            parameter.grad = buffer
         self.optimizers[objective.name].step()
         metrics = {f"{objective.name}/{key}": value.detach() for key, value in out.items()}
         metrics[f"{objective.name}/grad_norm"] = norm

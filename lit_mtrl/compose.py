@@ -1,0 +1,253 @@
+"""From ``--config`` files and overrides to one checked configuration.
+
+Hydra composes. Around it stand the checks that make a wrong key or value one clear line: every key must exist in the groups that were
+chosen, and every value must have the type of the default it replaces.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from lit_mtrl.spec import ConfigError, require
+from lit_mtrl.suggest import unknown
+
+ROOT_KEYS = {"seed", "frames", "epoch_frames", "experiment_name", "run_name", "output_dir", "algo", "network", "env"}
+PART_NETWORKS = ("actor.network.", "critic.network.")
+
+
+def conf_dir() -> Path:
+    """``$LIT_MTRL_CONF``, else ``conf/`` beside the package (a checkout), else the copy inside an installed package."""
+    package = Path(__file__).resolve().parent
+    named = os.environ.get("LIT_MTRL_CONF")
+    places = [Path(named).absolute()] if named else [package.parent / "conf", package / "conf"]
+    for place in places:
+        if (place / "config.yaml").is_file():
+            return place
+    raise ConfigError(f"{places[0]}: holds no config.yaml; set LIT_MTRL_CONF to a folder like the repository's conf/")
+
+
+def groups() -> dict[str, list[str]]:
+    """Config groups and their choices."""
+    folders = sorted(path for path in conf_dir().iterdir() if path.is_dir())
+    return {folder.name: sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml")) for folder in folders}
+
+
+def compose(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
+    """The configuration of ``--config`` files (experiments, or one saved ``config.yaml``) with overrides on top, resolved.
+
+    Raises `ConfigError` on anything that does not exist or does not fit.
+    """
+    files = [_read(config) for config in configs]
+    saved = [content for _, content in files if content.keys() >= ROOT_KEYS]
+    if saved:
+        require(len(files) == 1, f"--config {configs[0]}: a saved config.yaml is complete; give it alone and override keys")
+        return override_saved(OmegaConf.create(saved[0]), overrides)
+    with _hydra([path for path, _ in files]) as extra:
+        return _compose([*extra, *overrides])
+
+
+def override_saved(base: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """``base`` (a resolved configuration) with value overrides; groups cannot be exchanged any more."""
+    cfg = base.copy()
+    chosen = groups()
+    for override in _parse(overrides):
+        key = override.key_or_group
+        require(
+            not (key in chosen and isinstance(override.value(), str)),
+            f"{key}: a saved config.yaml is resolved, its groups cannot be exchanged; override values, or start from an experiment",
+        )
+        OmegaConf.update(cfg, _checked(override, base), override.value(), merge=True, force_add=True)
+    _check_types(cfg, base)
+    return cfg
+
+
+def multirun_overrides(overrides: Sequence[str]) -> list[str]:
+    """Keys that are swept over."""
+    return [o.key_or_group for o in _parse(overrides) if o.is_sweep_override()]
+
+
+def _compose(overrides: list[str]) -> DictConfig:
+    chosen = groups()
+    parsed = _parse(overrides)
+    values, choices = [], []
+    for override, text in zip(parsed, overrides, strict=True):
+        key = override.key_or_group
+        if key.startswith("hydra."):
+            choices.append(text)
+        elif key in chosen and not isinstance(override.value(), dict):
+            names = override.value() if isinstance(override.value(), list) else [override.value()]
+            for name in names if key != "experiment" else []:
+                require(name is None or name in chosen[key], unknown(key, name, chosen[key]))
+            choices.append(text)
+        else:
+            values.append((override, text))
+    try:
+        structure = hydra_compose("config", choices, return_hydra_config=True)
+        final_choices = {k: v for k, v in structure.hydra.runtime.choices.items() if k in chosen and k != "experiment"}
+        schema = hydra_compose("config", [f"{k}={v}" for k, v in final_choices.items()])
+        _check_keys(structure, schema)
+        texts = []
+        for override, text in values:
+            _checked(override, schema)
+            texts.append(f"++{text.lstrip('+')}" if _in_part_network(override.key_or_group) else text)
+        cfg = hydra_compose("config", [*choices, *texts])
+        _check_types(cfg, schema)
+        return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    except HydraException as error:
+        raise ConfigError(_first_line(error)) from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{getattr(error, 'full_key', '')}: {_first_line(error)}") from error
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    for text in overrides:
+        require("=" in text or text.startswith("~"), f"{text}: not understood; overrides are written key=value")
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise ConfigError(f"override: {_first_line(error)}") from error
+
+
+def _checked(override: Override, schema: DictConfig) -> str:
+    """The override's key if it exists in ``schema``."""
+    key = override.key_or_group
+    if override.is_add() or override.is_delete():
+        return key
+    looked_up = key.split(".", 1)[1] if _in_part_network(key) else key
+    known = list(_keys(schema))
+    require(looked_up in known, unknown_key(key, looked_up, known))
+    return key
+
+
+def unknown_key(key: str, looked_up: str, known: list[str]) -> str:
+    """Message for a key that does not exist; a near leaf name counts as near."""
+    same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == looked_up.rsplit(".", 1)[-1]]
+    if same_leaf:
+        return f"{key}: unknown key; did you mean '{same_leaf[0]}'?"
+    from difflib import get_close_matches
+
+    near = get_close_matches(looked_up, known, 1, 0.5)
+    return f"{key}: unknown key; " + (f"did you mean '{near[0]}'?" if near else "see --print-config for what exists")
+
+
+def _keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in cfg:
+        yield f"{prefix}{key}"
+        node = None if OmegaConf.is_missing(cfg, key) else OmegaConf.to_container(cfg, resolve=False)[key]  # pyright: ignore
+        if isinstance(node, dict):
+            yield from _keys(cfg[key], f"{prefix}{key}.")
+
+
+def _check_keys(cfg: DictConfig, schema: DictConfig) -> None:
+    """Keys that an experiment file sets must exist in the groups it chooses."""
+    known = list(_keys(schema))
+    for key in _keys(cfg):
+        if key == "hydra" or key.startswith(("hydra.", "callbacks.")):
+            continue
+        looked_up = key.split(".", 1)[1] if _in_part_network(key) else key
+        require(looked_up in known, unknown_key(key, looked_up, known))
+
+
+def _check_types(cfg: DictConfig, schema: DictConfig) -> None:
+    """Every value has the type of the default; whole floats become the int that is asked for."""
+    for key in list(_keys(cfg)):
+        looked_up = key.split(".", 1)[1] if _in_part_network(key) else key
+        default, value = OmegaConf.select(schema, looked_up), OmegaConf.select(cfg, key)
+        if isinstance(default, DictConfig) or isinstance(value, DictConfig) or default is None:
+            continue
+        if value is None:
+            require(_nullable(schema, looked_up), f"{key}=null: give a value; the default is {default}")
+        elif isinstance(default, bool):
+            require(isinstance(value, bool), f"{key}={value}: true or false is needed")
+        elif isinstance(default, int):
+            whole = isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value)
+            require(whole, f"{key}={value}: a whole number is needed, such as {default}")
+            if isinstance(value, float):
+                OmegaConf.update(cfg, key, int(value))
+        elif isinstance(default, float):
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+            require(number, f"{key}={value}: a number is needed, such as {default}")
+
+
+def _nullable(schema: DictConfig, key: str) -> bool:
+    """Whether the constructor that takes ``key`` allows None."""
+    parent, _, leaf = key.rpartition(".")
+    target = OmegaConf.select(schema, f"{parent}._target_") if parent else None
+    if target is None:
+        return False
+    parameter = inspect.signature(get_object(target)).parameters.get(leaf)
+    return parameter is not None and "None" in str(parameter.annotation)
+
+
+def _in_part_network(key: str) -> bool:
+    return key.startswith(PART_NETWORKS)
+
+
+def _read(config: str) -> tuple[Path, dict[str, Any]]:
+    """Path and content of a ``--config`` argument: a file, or the bare name of an experiment."""
+    folder = conf_dir() / "experiment"
+    names = groups()["experiment"]
+    path = Path(config)
+    if not path.suffix and not path.exists():
+        require(config in names, unknown("--config", config, names))
+        path = folder / f"{config}.yaml"
+    require(path.is_file(), f"--config {config}: no such file" + _near_experiment(path, names))
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"--config {config}: not readable as YAML: {_first_line(error)}") from error
+    require(isinstance(content, dict), f"--config {config}: must hold a mapping of keys, like the files in conf/experiment")
+    require(bool(content), f"--config {config}: is empty; start from a file of conf/experiment")
+    return path.resolve(), {str(k): v for k, v in content.items()}  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _near_experiment(path: Path, names: list[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(path.stem, names, 1, 0.6)
+    return f"; did you mean the experiment '{near[0]}'?" if near else ""
+
+
+@contextmanager
+def _hydra(paths: list[Path]) -> Iterator[list[str]]:
+    """Hydra set up on ``conf/``; yields the overrides that select the experiment files ``paths``, in order.
+
+    Files from elsewhere are put on Hydra's search path through a temporary folder.
+    """
+    folder = conf_dir() / "experiment"
+    with tempfile.TemporaryDirectory(prefix="lit_mtrl-conf-") as temporary:
+        names, outside = [], Path(temporary) / "experiment"
+        for i, path in enumerate(paths):
+            if path.is_relative_to(folder.resolve()):
+                names.append(path.relative_to(folder.resolve()).with_suffix("").as_posix())
+            else:
+                outside.mkdir(exist_ok=True)
+                names.append(f"{path.stem}_{i}")
+                (outside / f"{names[-1]}.yaml").write_text("# @package _global_\n" + path.read_text())
+        extra = [f"hydra.searchpath=[file://{temporary}]"] if outside.exists() else []
+        if names:
+            extra.append(f"experiment=[{','.join(names)}]")
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            yield extra
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
