@@ -3,81 +3,86 @@
 from __future__ import annotations
 
 import csv
+import logging
 import time
 from pathlib import Path
 
 import lightning
 
 from lit_mtrl.agent import Agent
-from lit_mtrl.evaluate import Evaluation as Result
-from lit_mtrl.evaluate import Evaluator
+from lit_mtrl.envs.base import Suite
+from lit_mtrl.evaluate import Evaluator, OfficialEvaluator
+from lit_mtrl.policies import TanhGaussian
 from lit_mtrl.spec import require
+from lit_mtrl.suggest import unknown
 
 COLUMNS = ("frames", "task", "success", "return", "length")
+PROTOCOLS = {"every_goal": Evaluator, "official": OfficialEvaluator}
 
 
 class Evaluation(lightning.Callback):
-    """Every ``every_epochs`` epochs: one row per task in ``<folder>/eval.csv`` and ``eval/*`` to the loggers.
+    """Every ``every_epochs`` epochs and at the end: one row per task in ``eval.csv``, and ``eval/*`` to the loggers.
 
-    ``trainer.callback_metrics["eval/success"]`` holds the latest mean success for other callbacks.
+    ``protocol``: ``every_goal`` is `lit_mtrl.evaluate.Evaluator`; ``official`` runs Meta-World's own ``evaluation()``. ``episodes`` per
+    task, ``workers`` processes. ``trainer.callback_metrics["eval/success"]`` hands the mean success to other callbacks.
     """
 
-    def __init__(self, folder: str | Path, every_epochs: int = 1, episodes: int = 50, workers: int = 0):
+    def __init__(self, every_epochs: int = 1, episodes: int = 50, workers: int = 0, protocol: str = "every_goal"):
         require(every_epochs > 0, f"eval.every_epochs={every_epochs}: evaluate once in so many epochs, 1 or more")
-        self.every_epochs, self.episodes, self.workers = every_epochs, episodes, workers
-        self.path = Path(folder) / "eval.csv"
-        self.evaluator: Evaluator | None = None
+        require(episodes > 0, f"eval.episodes={episodes}: play at least one episode per task")
+        require(workers >= 0, f"eval.workers={workers}: 0 for one per core, or a positive number")
+        require(protocol in PROTOCOLS, unknown("eval.protocol", protocol, PROTOCOLS))
+        self.every_epochs, self.episodes, self.workers, self.protocol = every_epochs, episodes, workers, protocol
+        self.evaluator: Evaluator | OfficialEvaluator | None = None
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: Agent) -> None:
-        self.evaluator = Evaluator(trainer.datamodule.suite, self.episodes, self.workers)
-        keep_rows_until(self.path, pl_module.frames)
+    def evaluate(self, suite: Suite, actor: TanhGaussian) -> list[dict]:
+        """One mapping per task: its name, mean success, return and length."""
+        self.evaluator = self.evaluator or PROTOCOLS[self.protocol](suite, self.episodes, self.workers)
+        result = self.evaluator.run(actor)
+        means = [x.mean(-1).tolist() for x in (result.success, result.returns, result.lengths)]
+        return [dict(zip(COLUMNS[1:], row, strict=True)) for row in zip(suite.tasks, *means, strict=True)]
+
+    def close(self) -> None:
+        """End the evaluation's processes and environments."""
+        if self.evaluator is not None:
+            self.evaluator.close()
+            self.evaluator = None
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Agent) -> None:
         last = trainer.current_epoch + 1 == trainer.max_epochs
         if (trainer.current_epoch + 1) % self.every_epochs and not last:
             return
         start = time.perf_counter()
-        assert self.evaluator is not None
-        result = self.evaluator.run(pl_module.algorithm.actor)
-        rows = rows_of(result, pl_module.tasks)
-        self._write(pl_module.frames, rows)
-        metrics = {"eval/" + key: float(sum(row[key] for row in rows) / len(rows)) for key in COLUMNS[2:]}
+        suite = trainer.datamodule.suite  # pyright: ignore[reportAttributeAccessIssue]
+        rows = self.evaluate(suite, pl_module.algorithm.actor)
+        _append(Path(trainer.default_root_dir) / "eval.csv", pl_module.frames, rows)
+        metrics = {"eval/" + key: sum(row[key] for row in rows) / len(rows) for key in COLUMNS[2:]}
         metrics.update({f"eval/success/{row['task']}": row["success"] for row in rows})
         metrics["time/evaluation"] = time.perf_counter() - start
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=pl_module.frames)
-        trainer.callback_metrics["eval/success"] = metrics["eval/success"]  # pyright: ignore[reportArgumentType]
+        trainer.callback_metrics["eval/success"] = metrics["eval/success"]
+        logging.getLogger("lit_mtrl").info(
+            "%s frames: evaluation success %.3f in %.0f s (%s)",
+            f"{pl_module.frames:,}",
+            metrics["eval/success"],
+            metrics["time/evaluation"],
+            " ".join(f"{row['task']} {row['success']:.2f}" for row in rows),
+        )
 
-    def _write(self, frames: int, rows: list[dict]) -> None:
-        new = not self.path.exists()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            if new:
-                writer.writeheader()
-            writer.writerows({"frames": frames, **row} for row in rows)
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_artifact"):
+                logger.log_artifact(Path(trainer.default_root_dir) / "eval.csv")  # pyright: ignore[reportAttributeAccessIssue]
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        if self.evaluator is not None:
-            self.evaluator.close()
+        self.close()
 
 
-def rows_of(result: Result, tasks: list[str]) -> list[dict]:
-    """One mapping per task: its name, mean success, return and length."""
-    means = [x.mean(-1).tolist() for x in (result.success, result.returns, result.lengths)]
-    return [dict(zip(COLUMNS[1:], row, strict=True)) for row in zip(tasks, *means, strict=True)]
-
-
-def keep_rows_until(path: Path, frames: int) -> None:
-    """Drop what a CSV file holds beyond ``frames``: rows of a run that was killed after its last checkpoint."""
-    if not path.exists():
-        return
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        columns, rows = reader.fieldnames or [], [row for row in reader if row["frames"] and int(row["frames"]) <= frames]
-    temporary = path.with_suffix(".new")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.replace(path)
+def _append(path: Path, frames: int, rows: list[dict]) -> None:
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if new:
+            writer.writeheader()
+        writer.writerows({"frames": frames, **row} for row in rows)

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from lit_mtrl.algos.base import Algorithm
 from lit_mtrl.data.module import Iteration
-from lit_mtrl.engine import Engine
+from lit_mtrl.engine import MODES, Engine
+from lit_mtrl.spec import require
+from lit_mtrl.suggest import unknown
 from lit_mtrl.weighting.base import Weighting
 
 EPISODES = 100
@@ -41,6 +43,8 @@ class Agent(lightning.LightningModule):
         config: dict[str, Any] | None = None,
     ):
         super().__init__()
+        require(log_frames > 0, f"logger.log_frames={log_frames}: report once in so many frames, 1 or more")
+        require(engine in MODES, unknown("engine.mode", engine, MODES))
         self.automatic_optimization = False
         self.algorithm, self.tasks, self.config = algorithm, tasks, config or {}
         self.weightings = torch.nn.ModuleDict(weightings or {})
@@ -48,6 +52,8 @@ class Agent(lightning.LightningModule):
         self.engine: Engine | None = None
         self.frames = 0
         self.recent: deque[tuple[float, float]] = deque(maxlen=EPISODES)
+        self.latest: dict[str, float] = {}
+        self._restored: dict[str, Any] | None = None
         self._reset_window()
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -93,10 +99,12 @@ class Agent(lightning.LightningModule):
         if total - total == 0:  # finite
             return
         for key in keys:
-            bad = (~metrics[key].isfinite()).nonzero().flatten().tolist()
-            if bad:
-                names = ", ".join(self.tasks[i] for i in bad) if metrics[key].ndim else "all tasks"
-                raise DivergedError(f"{key} is not finite at {self.frames} frames for {names}; the last checkpoint is kept")
+            if not metrics[key].isfinite().all():
+                finite = metrics[f"{key.split('/')[0]}/finite"]
+                first = (finite == finite.min()).nonzero().flatten().tolist()
+                names = ", ".join(self.tasks[i] for i in first)
+                message = f"{key} is not finite at {self.frames} frames, first for {names}; the last checkpoint is kept"
+                raise DivergedError(message)
 
     def report(self) -> None:
         """Send the metrics gathered since the last report to the loggers, at the present frames."""
@@ -113,6 +121,8 @@ class Agent(lightning.LightningModule):
         for key, values in self._sums.items():
             objective, name = key.split("/")
             mean = [v / self._iterations for v in values]
+            if name == "finite":
+                continue
             if name == "alpha":
                 metrics.update({f"alpha/{task}": v for task, v in zip(self.tasks, mean, strict=True)})
             elif name.endswith("_norm"):
@@ -140,18 +150,20 @@ class Agent(lightning.LightningModule):
             "tasks": list(self.tasks),
             "config": self.config,
             "rng": torch.get_rng_state(),
+            "run_id": next((logger.run_id for logger in self.loggers if hasattr(logger, "run_id")), None),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._restored = checkpoint["lit_mtrl"]
+        state = self._restored = checkpoint["lit_mtrl"]
+        self.frames = state["frames"]
+        self.recent.extend((success, episode_return) for success, episode_return in state["recent"])
 
     def on_train_start(self) -> None:
-        state = self.__dict__.pop("_restored", None)
+        state, self._restored = self._restored, None
         if state is not None:
             assert self.engine is not None
-            self.frames, self.engine.updates = state["frames"], state["updates"]
-            self.recent.extend((s, r) for s, r in state["recent"])
+            self.engine.updates = state["updates"]
             torch.set_rng_state(state["rng"])
             if state["cuda_rng"] and torch.cuda.is_available():
                 torch.cuda.set_rng_state_all(state["cuda_rng"])

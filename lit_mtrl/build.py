@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import subprocess
+import sys
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,85 +15,149 @@ import lightning
 import torch
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
 
+from lit_mtrl import __version__
 from lit_mtrl.agent import Agent
 from lit_mtrl.algos.base import Algorithm
+from lit_mtrl.checkpoint import find_sidecar
 from lit_mtrl.data.module import DataModule
 from lit_mtrl.envs.base import Suite
-from lit_mtrl.logger import CSVLogger
-from lit_mtrl.spec import BENCHMARKS
+from lit_mtrl.logger import CSVLogger, keep_rows_until
+from lit_mtrl.spec import BENCHMARKS, ConfigError, require
+from lit_mtrl.suggest import unknown
+
+log = logging.getLogger("lit_mtrl")
+
+
+class Run:
+    """A run that is ready to train: agent, data module and Lightning trainer."""
+
+    def __init__(self, cfg: DictConfig, checkpoint: dict[str, Any] | None = None):
+        """Build everything and touch no file; with ``checkpoint``, the run in ``output_dir`` will be continued from it."""
+        _quiet()
+        lightning.seed_everything(cfg.seed, verbose=False)
+        if cfg.trainer.threads:
+            torch.set_num_threads(cfg.trainer.threads)
+        self.cfg, self.folder, self.checkpoint = cfg, Path(cfg.output_dir), checkpoint
+        self.done = checkpoint["lit_mtrl"]["frames"] if checkpoint else 0
+        suite = build_suite(cfg)
+        algorithm = build_algorithm(cfg, suite)
+        self.agent = Agent(
+            algorithm,
+            list(suite.tasks),
+            weightings={name: make(value) for name, value in cfg.weighting.items() if name != "name"},
+            engine=cfg.engine.mode,
+            log_frames=cfg.logger.log_frames,
+            config=plain(cfg),
+        )
+        algorithm.objectives()  # raises on a wrong learning rate now, not after things have been started
+        self.data = build_data(cfg, suite, algorithm)
+        if checkpoint:
+            self.data.resume_replay(find_sidecar(self.folder / "checkpoints", self.done) / "replay")
+        self.loggers = [CSVLogger(self.folder)]
+        if "_target_" in cfg.logger:
+            self.loggers.append(build_logger(cfg, suite, checkpoint))
+        callbacks = [make(cfg.eval), *(make(value) for value in cfg.callbacks.values())]
+        self.trainer = build_trainer(cfg, self.data.epochs, callbacks, self.loggers)
+
+    def fit(self) -> None:
+        """Train to the end of the budget."""
+        for logger in self.loggers:
+            if hasattr(logger, "connect"):
+                logger.connect()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.cfg, self.folder / "config.yaml", resolve=True)
+        for logger in self.loggers:
+            if hasattr(logger, "log_artifact"):
+                logger.log_artifact(self.folder / "config.yaml")
+        file = logging.FileHandler(self.folder / "train.log")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(file)
+        for name in ("metrics.csv", "eval.csv"):
+            keep_rows_until(self.folder / name, self.done)
+        path = self.folder / "checkpoints" / "last.ckpt" if self.checkpoint else None
+        try:
+            log.info("%s", self.describe())
+            self.trainer.fit(self.agent, self.data, ckpt_path=path, weights_only=True if path else None)
+            log.info("done at %s frames", f"{self.agent.frames:,}")
+        except BaseException as error:
+            log.error("stopped at %s frames: %s", f"{self.agent.frames:,}", str(error) or type(error).__name__)
+            raise
+        finally:
+            self.data.teardown("fit")
+            for callback in self.trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+                callback.teardown(self.trainer, self.agent, "fit")
+            log.removeHandler(file)
+            file.close()
+
+    def describe(self) -> str:
+        """One line about what runs where."""
+        data, tags = self.data, self.data.suite.tags()
+        return (
+            f"lit_mtrl {__version__}: {self.cfg.algo.name} {self.cfg.network.name} on"
+            f" {', '.join(f'{k} {v}' for k, v in tags.items())}; seed {self.cfg.seed}; {data.budget:,} frames in"
+            f" {data.epochs} epochs; {data.workers} collecting processes, {torch.get_num_threads()} threads,"
+            f" {self.trainer.strategy.root_device}; {self.folder}"
+        )
 
 
 def build_suite(cfg: DictConfig) -> Suite:
     """The environment suite of ``benchmark`` and ``env``."""
     tasks = cfg.benchmark.tasks
-    tasks = BENCHMARKS[tasks] if isinstance(tasks, str) else list(tasks)
-    return make(cfg.env, skip=("copies",), tasks=tasks, seed=cfg.seed)
+    if isinstance(tasks, str):
+        require(tasks in BENCHMARKS, unknown("benchmark.tasks", tasks, BENCHMARKS))
+        tasks = BENCHMARKS[tasks]
+    return make(cfg.env, skip=("copies",), tasks=list(tasks), seed=cfg.seed)
 
 
 def build_algorithm(cfg: DictConfig, suite: Suite) -> Algorithm:
     """The algorithm with freshly initialised networks; seed PyTorch first."""
     sizes = dict(obs_dim=suite.obs_dim, action_dim=suite.action_dim, num_tasks=len(suite.tasks))
-    factories = {part: _factory(cfg[part], cfg.network) for part in ("actor", "critic")}
-    return make(cfg.algo, **factories, **sizes)
+    return make(cfg.algo, **{part: _factory(cfg[part], cfg.network) for part in ("actor", "critic")}, **sizes)
 
 
-def build(cfg: DictConfig) -> tuple[Agent, DataModule, lightning.Trainer]:
-    """Agent, data module and trainer of a run."""
-    lightning.seed_everything(cfg.seed, verbose=False)
-    suite = build_suite(cfg)
-    algorithm = build_algorithm(cfg, suite)
-    weightings = {name: make(value) for name, value in cfg.weighting.items() if name != "name"}
-    agent = Agent(
-        algorithm,
-        list(suite.tasks),
-        weightings=weightings,
-        engine=cfg.engine.mode,
-        log_frames=cfg.logger.log_frames,
-        config=plain(cfg),
-    )
+def build_data(cfg: DictConfig, suite: Suite, algorithm: Algorithm) -> DataModule:
+    """Collector, replay and budget."""
     workers = cfg.collector.workers or min(len(os.sched_getaffinity(0)), len(suite.tasks))
-    collector: Any = {**cfg.collector, "workers": workers}
-    data = DataModule(
-        suite,
-        algorithm,
-        seed=cfg.seed,
-        frames=cfg.frames,
-        epoch_frames=cfg.epoch_frames,
-        copies=cfg.env.copies,
-        **collector,
-        **cfg.replay,
-    )
-    if cfg.trainer.threads:
-        torch.set_num_threads(cfg.trainer.threads)
-    trainer = lightning.Trainer(
-        accelerator=cfg.trainer.accelerator,
-        devices=cfg.trainer.devices,
-        max_epochs=data.epochs,
-        logger=[CSVLogger(cfg.output_dir)],
-        callbacks=[make(value) for value in cfg.callbacks.values()],
-        default_root_dir=cfg.output_dir,
-        enable_checkpointing=True,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )
-    return agent, data, trainer
+    collector: dict[str, Any] = {**cfg.collector, "workers": workers}
+    budget = dict(seed=cfg.seed, frames=cfg.frames, epoch_frames=cfg.epoch_frames)
+    return DataModule(suite, algorithm, copies=cfg.env.copies, **budget, **collector, **cfg.replay)
 
 
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved configuration as dicts, lists and scalars."""
-    out = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(out, dict)
-    return {str(key): value for key, value in out.items()}
+def build_logger(cfg: DictConfig, suite: Suite, checkpoint: dict[str, Any] | None) -> Any:
+    """The logger of the ``logger`` group, on the checkpoint's run if there is one."""
+    tags = {
+        "method": f"{cfg.algo.name}-{cfg.network.name}",
+        "weighting": cfg.weighting.name,
+        "seed": str(cfg.seed),
+        "lit_mtrl": __version__,
+        "git_commit": _git_commit(),
+        **suite.tags(),
+    }
+    run_id = checkpoint["lit_mtrl"].get("run_id") if checkpoint else None
+    names = dict(experiment=cfg.experiment_name, run_name=cfg.run_name, folder=cfg.output_dir)
+    return make(cfg.logger, skip=("log_frames",), tags=tags, params=plain(cfg), run_id=run_id, **names)
 
 
-def save_config(cfg: DictConfig) -> None:
-    """Write the resolved ``config.yaml`` into the run's folder."""
-    folder = Path(cfg.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+def build_trainer(cfg: DictConfig, epochs: int, callbacks: list[Any], loggers: list[Any]) -> lightning.Trainer:
+    """Lightning's trainer; an epoch is ours (a fixed number of frames), a batch is an iteration."""
+    try:
+        return lightning.Trainer(
+            accelerator=cfg.trainer.accelerator,
+            devices=cfg.trainer.devices,
+            max_epochs=epochs,
+            logger=loggers,
+            callbacks=callbacks,
+            default_root_dir=cfg.output_dir,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            use_distributed_sampler=False,
+        )
+    except (lightning.fabric.utilities.exceptions.MisconfigurationException, ValueError) as error:
+        raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
 
 
 def make(cfg: DictConfig, skip: tuple[str, ...] = (), **more: Any) -> Any:
@@ -99,7 +167,39 @@ def make(cfg: DictConfig, skip: tuple[str, ...] = (), **more: Any) -> Any:
     return target(**{k: v for k, v in values.items() if k not in ("name", *skip)}, **more)
 
 
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved configuration as dicts, lists and scalars."""
+    out = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(out, dict)
+    return {str(key): value for key, value in out.items()}
+
+
 def _factory(part: DictConfig, network: DictConfig) -> partial:
     own = OmegaConf.merge(network, part.network)
     assert isinstance(own, DictConfig)
     return partial(make, part, skip=("network",), network=partial(make, own))
+
+
+def _git_commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+class _AboveTheBar(logging.StreamHandler):
+    """Writes lines above a progress bar instead of into it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def _quiet() -> None:
+    """Leave the terminal to our own lines: libraries' informational messages off, warnings that do not apply to us off."""
+    if not log.handlers:
+        log.addHandler(_AboveTheBar())
+        log.setLevel(logging.INFO)
+        log.propagate = False
+    for name in ("lightning.pytorch", "lightning.fabric", "torchrl"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (".*transfer_batch_to_device.*", ".*isinstance.treespec, LeafSpec.*", ".*litlogger.*"):
+        warnings.filterwarnings("ignore", message)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -23,10 +24,9 @@ from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from lit_mtrl.spec import ConfigError, require
-from lit_mtrl.suggest import unknown
+from lit_mtrl.suggest import nearest, unknown, unknown_key
 
 ROOT_KEYS = {"seed", "frames", "epoch_frames", "experiment_name", "run_name", "output_dir", "algo", "network", "env"}
 PART_NETWORKS = ("actor.network.", "critic.network.")
@@ -46,7 +46,10 @@ def conf_dir() -> Path:
 def groups() -> dict[str, list[str]]:
     """Config groups and their choices."""
     folders = sorted(path for path in conf_dir().iterdir() if path.is_dir())
-    return {folder.name: sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml")) for folder in folders}
+    return {
+        folder.name: sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
+        for folder in folders
+    }
 
 
 def compose(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
@@ -57,10 +60,12 @@ def compose(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
     files = [_read(config) for config in configs]
     saved = [content for _, content in files if content.keys() >= ROOT_KEYS]
     if saved:
-        require(len(files) == 1, f"--config {configs[0]}: a saved config.yaml is complete; give it alone and override keys")
+        require(
+            len(files) == 1, f"--config {configs[0]}: a saved config.yaml is complete; give it alone and override keys"
+        )
         return override_saved(OmegaConf.create(saved[0]), overrides)
     with _hydra([path for path, _ in files]) as extra:
-        return _compose([*extra, *overrides])
+        return _compose(extra, overrides)
 
 
 def override_saved(base: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -75,16 +80,20 @@ def override_saved(base: DictConfig, overrides: Sequence[str]) -> DictConfig:
         )
         OmegaConf.update(cfg, _checked(override, base), override.value(), merge=True, force_add=True)
     _check_types(cfg, base)
+    names = (base.experiment_name, base.run_name), (cfg.experiment_name, cfg.run_name)
+    if names[0] != names[1] and cfg.output_dir == base.output_dir:
+        cfg.output_dir = str(cfg.output_dir).replace("/".join(names[0]), "/".join(names[1]))
     return cfg
 
 
-def multirun_overrides(overrides: Sequence[str]) -> list[str]:
-    """Keys that are swept over."""
+def swept_keys(overrides: Sequence[str]) -> list[str]:
+    """Keys that have several values, such as ``seed`` in ``seed=0,1,2``."""
     return [o.key_or_group for o in _parse(overrides) if o.is_sweep_override()]
 
 
-def _compose(overrides: list[str]) -> DictConfig:
+def _compose(given: list[str], overrides: Sequence[str]) -> DictConfig:
     chosen = groups()
+    overrides = [*given, *overrides]
     parsed = _parse(overrides)
     values, choices = [], []
     for override, text in zip(parsed, overrides, strict=True):
@@ -93,7 +102,7 @@ def _compose(overrides: list[str]) -> DictConfig:
             choices.append(text)
         elif key in chosen and not isinstance(override.value(), dict):
             names = override.value() if isinstance(override.value(), list) else [override.value()]
-            for name in names if key != "experiment" else []:
+            for name in names if text not in given else []:
                 require(name is None or name in chosen[key], unknown(key, name, chosen[key]))
             choices.append(text)
         else:
@@ -130,21 +139,9 @@ def _checked(override: Override, schema: DictConfig) -> str:
     key = override.key_or_group
     if override.is_add() or override.is_delete():
         return key
-    looked_up = key.split(".", 1)[1] if _in_part_network(key) else key
-    known = list(_keys(schema))
-    require(looked_up in known, unknown_key(key, looked_up, known))
+    known = _known(schema)
+    require(key in known, unknown_key(key, known))
     return key
-
-
-def unknown_key(key: str, looked_up: str, known: list[str]) -> str:
-    """Message for a key that does not exist; a near leaf name counts as near."""
-    same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == looked_up.rsplit(".", 1)[-1]]
-    if same_leaf:
-        return f"{key}: unknown key; did you mean '{same_leaf[0]}'?"
-    from difflib import get_close_matches
-
-    near = get_close_matches(looked_up, known, 1, 0.5)
-    return f"{key}: unknown key; " + (f"did you mean '{near[0]}'?" if near else "see --print-config for what exists")
 
 
 def _keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
@@ -157,12 +154,15 @@ def _keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
 
 def _check_keys(cfg: DictConfig, schema: DictConfig) -> None:
     """Keys that an experiment file sets must exist in the groups it chooses."""
-    known = list(_keys(schema))
+    known = _known(schema)
     for key in _keys(cfg):
-        if key == "hydra" or key.startswith(("hydra.", "callbacks.")):
-            continue
-        looked_up = key.split(".", 1)[1] if _in_part_network(key) else key
-        require(looked_up in known, unknown_key(key, looked_up, known))
+        if not key.startswith(("hydra", "callbacks.")):
+            require(key in known, unknown_key(key, known))
+
+
+def _known(schema: DictConfig) -> list[str]:
+    keys = list(_keys(schema))
+    return keys + [f"{part}.{key}" for part in ("actor", "critic") for key in keys if key.startswith("network.")]
 
 
 def _check_types(cfg: DictConfig, schema: DictConfig) -> None:
@@ -208,21 +208,22 @@ def _read(config: str) -> tuple[Path, dict[str, Any]]:
     if not path.suffix and not path.exists():
         require(config in names, unknown("--config", config, names))
         path = folder / f"{config}.yaml"
-    require(path.is_file(), f"--config {config}: no such file" + _near_experiment(path, names))
+    near = nearest(path.stem, names)
+    require(
+        path.is_file(),
+        f"--config {config}: no such file" + (f"; did you mean the experiment '{near}'?" if near else ""),
+    )
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        content = yaml.safe_load(path.read_text())
+        if isinstance(content, dict):
+            content = OmegaConf.to_container(OmegaConf.load(path))  # reads 1e-3 as a number, which YAML 1.1 does not
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"--config {config}: not readable as YAML: {_first_line(error)}") from error
-    require(isinstance(content, dict), f"--config {config}: must hold a mapping of keys, like the files in conf/experiment")
-    require(bool(content), f"--config {config}: is empty; start from a file of conf/experiment")
+    require(content not in (None, {}), f"--config {config}: is empty; start from a file of conf/experiment")
+    require(
+        isinstance(content, dict), f"--config {config}: must hold a mapping of keys, like the files in conf/experiment"
+    )
     return path.resolve(), {str(k): v for k, v in content.items()}  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _near_experiment(path: Path, names: list[str]) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(path.stem, names, 1, 0.6)
-    return f"; did you mean the experiment '{near[0]}'?" if near else ""
 
 
 @contextmanager

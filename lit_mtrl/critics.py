@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_mtrl.nets.ensemble import Ensemble
+from lit_mtrl.spec import require
 
 HEAD_BOUND = 3e-3  # U(+-3e-3) for the value head (McLean et al., 2025, after Lillicrap et al., 2016)
 
@@ -20,6 +21,7 @@ class ScalarCritic(nn.Module):
 
     def __init__(self, network: Callable[..., nn.Module], obs_dim: int, action_dim: int, num_tasks: int, size: int = 2):
         super().__init__()
+        require(size > 0, f"critic.size={size}: at least one critic")
         sizes = dict(in_dim=obs_dim + action_dim, out_dim=1, num_tasks=num_tasks, head_bound=HEAD_BOUND)
         self.q = Ensemble(lambda: network(**sizes), size)
 

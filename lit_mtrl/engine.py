@@ -24,7 +24,6 @@ class Engine:
     """
 
     def __init__(self, algorithm: Algorithm, weightings: Mapping[str, Weighting] | None = None, mode: str = "eager"):
-        require(mode in MODES, f"engine.mode={mode}: choose one of {', '.join(MODES)}")
         self.algorithm = algorithm
         self.mode = mode
         self.updates = 0
@@ -39,7 +38,8 @@ class Engine:
         """K updates on ``chunk [K, T, b]``, already on the learner's device.
 
         Returns the means over the updates of the per-task metrics, ``"<objective>/<key>" [T]``, and of the scalar ones,
-        ``"<objective>/grad_norm" []``, with ``"<objective>/param_norm" []`` after the last update.
+        ``"<objective>/grad_norm" []``, with ``"<objective>/param_norm" []`` after the last update. ``"<objective>/finite"``
+        is the share of updates in which the task's loss was finite: the task with the smallest broke first.
         """
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
@@ -80,6 +80,7 @@ class Engine:
             parameter.grad = buffer
         self.optimizers[objective.name].step()
         metrics = {f"{objective.name}/{key}": value.detach() for key, value in out.items()}
+        metrics[f"{objective.name}/finite"] = losses.detach().isfinite().to(losses.dtype)
         metrics[f"{objective.name}/grad_norm"] = norm
         return metrics
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from lit_mtrl.policies import TanhGaussian
+from lit_mtrl.processes import die_with_parent
 from lit_mtrl.spec import require
 
 if TYPE_CHECKING:
+    import gymnasium
+
     from lit_mtrl.envs.base import Suite, TaskEnv
 
 
@@ -38,8 +42,6 @@ class Evaluator:
     """
 
     def __init__(self, suite: Suite, episodes: int = 50, workers: int = 0):
-        require(episodes > 0, f"eval.episodes={episodes}: play at least one episode per task")
-        require(workers >= 0, f"eval.workers={workers}: 0 for one per core, or a positive number")
         self.suite, self.episodes = suite, episodes
         count = min(workers or len(os.sched_getaffinity(0)), len(suite.tasks))
         self._owned = [list(range(w, len(suite.tasks), count)) for w in range(count)]
@@ -61,8 +63,6 @@ class Evaluator:
         return Evaluation(*out)
 
     def _start(self, actor: TanhGaussian) -> list[ProcessPoolExecutor]:
-        import copy
-
         spawn = multiprocessing.get_context("spawn")
         actor = copy.deepcopy(actor).cpu()
         for owned in self._owned:
@@ -80,10 +80,55 @@ class Evaluator:
             self._local = None
 
 
+class OfficialEvaluator:
+    """Meta-World's own ``evaluation()`` on its own wrapped environments, for comparison with `Evaluator`.
+
+    Same tasks, horizon, rewards and goals; but goals are drawn with replacement, and success is only known per task: ``success`` is ``[T, 1]``
+    and ``lengths`` are NaN. ``workers=1`` steps the tasks in this process, else each has a process.
+    """
+
+    def __init__(self, suite: Suite, episodes: int = 50, workers: int = 0):
+        from lit_mtrl.envs.metaworld import MetaWorld
+
+        require(isinstance(suite, MetaWorld), "eval.protocol=official: exists for env=metaworld only; use every_goal")
+        self.suite, self.episodes, self.workers = cast(MetaWorld, suite), episodes, workers
+        self._envs: gymnasium.vector.VectorEnv | None = None
+
+    def run(self, actor: TanhGaussian) -> Evaluation:
+        """Evaluate the actor's present weights."""
+        from metaworld.evaluation import evaluation
+
+        if self._envs is None:
+            self._envs = self.suite.official_vector(in_processes=self.workers != 1)
+        agent = _OfficialAgent(actor, len(self.suite.tasks))
+        _, _, success, returns = evaluation(agent, self._envs, self.episodes)  # pyright: ignore[reportArgumentType]
+        names = [f"{task}-v3" for task in self.suite.tasks]
+        rates = np.array([[success[name]] for name in names])
+        return Evaluation(rates, np.array([returns[name] for name in names]), np.full_like(rates, np.nan))
+
+    def close(self) -> None:
+        """End the environments."""
+        if self._envs is not None:
+            self._envs.close()
+            self._envs = None
+
+
+class _OfficialAgent:
+    def __init__(self, actor: TanhGaussian, num_tasks: int):
+        self.actor, self.task = actor, torch.arange(num_tasks)
+
+    @torch.inference_mode()
+    def eval_action(self, observations: NDArray) -> NDArray:
+        device = next(self.actor.parameters()).device
+        obs = torch.from_numpy(observations.astype(np.float32)).to(device)
+        return self.actor.mode(obs, self.task.to(device)).cpu().numpy()
+
+    def reset(self, env_mask: NDArray) -> None:
+        """Nothing to forget: the policy has no memory."""
+
+
 class _Player:
     def __init__(self, suite: Suite, tasks: Sequence[int], actor: TanhGaussian, episodes: int):
-        import copy
-
         self.suite, self.tasks, self.episodes = suite, tasks, episodes
         self.actor = copy.deepcopy(actor).cpu().requires_grad_(False)
         self.envs: list[TaskEnv] = [suite.make(task) for task in tasks]
@@ -122,8 +167,6 @@ _player: _Player | None = None
 
 
 def _start_player(suite: Suite, tasks: Sequence[int], actor: TanhGaussian, episodes: int) -> None:
-    from lit_mtrl.processes import die_with_parent
-
     global _player
     die_with_parent()
     torch.set_num_threads(1)

@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import csv
+import fcntl
+import logging
+import os
+import queue
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
+
+from lit_mtrl.spec import ConfigError, require
+
+log = logging.getLogger(__name__)
+
+METRICS, PARAMS, VALUE = 1000, 100, 500
+"""MLflow's limits: metrics in a request, parameters or tags in a request, characters of a value."""
+FLUSH = 60.0
+"""Seconds that `MLflowLogger.finalize` waits for what is queued."""
+ANSWER = 8
+"""Seconds that a server has to answer when a run starts."""
+STATUS = {"success": "FINISHED", "finished": "FINISHED", "killed": "KILLED"}
+SQLITE = "sqlite:///"
 
 
 class CSVLogger(Logger):
@@ -39,6 +64,10 @@ class CSVLogger(Logger):
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
 
+    def keep_until(self, frames: int) -> None:
+        """Drop the rows beyond ``frames``, before a run is continued from there."""
+        keep_rows_until(self.path, frames)
+
     def _widen(self, new: list[str]) -> None:
         rows: list[dict] = []
         if self._columns:
@@ -51,3 +80,320 @@ class CSVLogger(Logger):
             writer.writeheader()
             writer.writerows(rows)
         temporary.replace(self.path)
+
+
+def keep_rows_until(path: Path, frames: int) -> None:
+    """Drop what a CSV file holds beyond ``frames``: rows of a run that was killed after its last checkpoint.
+
+    A last row that was cut short goes too. Does nothing if there is no such file.
+    """
+    if not path.exists():
+        return
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        columns, rows = (
+            list(reader.fieldnames or []),
+            [row for row in reader if row["frames"] and None not in row.values()],
+        )
+    temporary = path.with_suffix(".new")
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(row for row in rows if int(row["frames"]) <= frames)
+    temporary.replace(path)
+
+
+class MLflowLogger(Logger):
+    """One MLflow run: parameters and tags at its start, then metrics over frames, and files.
+
+    `connect` opens store, experiment and run; call it before training. A background thread then sends metrics and files
+    in order. A store that fails during training does not stop it: one warning, and `finalize` says how much is missing.
+
+    ``tracking_uri``: ``sqlite:///PATH``, a server's ``http://`` address, or another database MLflow knows; None is
+    ``mlflow.db`` in the working directory. The files of an SQLite store lie in ``mlartifacts`` beside it.
+    ``run_id``: the run of a checkpoint, to be continued; `connect` sets it for a new run.
+    MLflow cannot delete points. What a killed run logged beyond its last checkpoint stays: the continued run has two
+    points at those frames, and its "latest" values are the old ones until it has passed them.
+
+    Raises `ConfigError` for a ``tracking_uri`` that MLflow does not support.
+    """
+
+    def __init__(
+        self,
+        tracking_uri: str | None,
+        experiment: str,
+        run_name: str,
+        tags: dict[str, str],
+        params: dict[str, Any],
+        folder: str | Path,
+        run_id: str | None = None,
+    ):
+        super().__init__()
+        self.tracking_uri = _checked(tracking_uri or f"{SQLITE}mlflow.db")
+        self.run_name, self.tags, self.params, self.run_id = run_name, tags, params, run_id
+        self.folder, self._experiment = Path(folder), experiment
+        self._database = Path(self.tracking_uri.removeprefix(SQLITE)) if self.tracking_uri.startswith(SQLITE) else None
+        self._client: Any = None
+        self._sender: Sender | None = None
+
+    @property
+    def name(self) -> str:
+        return self._experiment
+
+    @property
+    def version(self) -> str:
+        return self.run_id or ""
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: `connect` sends the whole configuration, of which Lightning knows only the module's part."""
+
+    def connect(self) -> None:
+        """Open store, experiment and run, creating what is missing; send parameters, tags and ``config.yaml``.
+
+        Parallel jobs may do so at once. A run to be continued becomes RUNNING and keeps its parameters and tags.
+        Raises `ConfigError`, within seconds and leaving no run behind, if the store cannot be used or lacks the run.
+        """
+        if self._sender is not None:
+            return
+        try:
+            with _locked(self._database) if self._database else contextlib.nullcontext():
+                experiment_id = self._open()
+            if self.run_id is None:
+                self.run_id = self._new_run(experiment_id)
+            else:
+                self._client.update_run(self.run_id, status="RUNNING")
+        except ConfigError:
+            raise
+        except Exception as error:  # SQLAlchemy's, requests' and the system's errors come through MLflow unchanged
+            raise ConfigError(_unusable(self.tracking_uri, _line(error))) from error
+        log.info("MLflow: run %s of experiment %s in %s", self.run_id, self._experiment, _public(self.tracking_uri))
+        self._sender = Sender()
+        atexit.register(self.finalize, "failed")
+        if (self.folder / "config.yaml").exists():
+            self.log_artifact(self.folder / "config.yaml")
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Queue the metrics as points at ``step`` frames; blocks while MLflow is `Sender.size` calls behind.
+
+        Characters that MLflow does not allow in a name become ``_``. Before `connect` and after `finalize`: nothing.
+        """
+        if self._sender is None:
+            return
+        from mlflow.entities import Metric
+
+        now = time.time_ns() // 1_000_000
+        points = [Metric(_key(key), float(value), now, int(step or 0)) for key, value in metrics.items()]
+        for chunk in _chunks(points, METRICS):
+            self._sender.put(partial(self._client.log_batch, self.run_id, metrics=chunk), len(chunk))
+
+    def log_artifact(self, path: str | Path, artifact_path: str | None = None) -> None:
+        """Queue a file for upload into folder ``artifact_path`` of the run, as it is when its turn comes."""
+        if self._sender is not None:
+            self._sender.put(partial(self._client.log_artifact, self.run_id, str(path), artifact_path), 1)
+
+    def finalize(self, status: str) -> None:
+        """Send what is queued, within `FLUSH` seconds, and end the run; a second call does nothing.
+
+        ``success`` and ``finished`` make it FINISHED, ``killed`` KILLED, all else FAILED; but KILLED while an interrupt
+        or SIGTERM is being handled, which Lightning calls ``failed`` too. `connect` opens the run again.
+        """
+        if self._sender is None:
+            return
+        sender, self._sender = self._sender, None
+        atexit.unregister(self.finalize)
+        if status == "failed" and isinstance(sys.exception(), KeyboardInterrupt | SystemExit):
+            status = "killed"
+        end = partial(self._client.set_terminated, self.run_id, STATUS.get(status, "FAILED"))
+        if missing := sender.close(end, FLUSH):
+            message = "MLflow: run %s lacks %d points, files or its end; metrics.csv has all metrics"
+            log.warning(message, self.run_id, missing)
+
+    def _open(self) -> str:
+        """Make ``self._client``; returns the experiment's id, or an empty text if there is a run to be continued."""
+        mlflow, database = _mlflow(), self._database
+        if database and not (database.exists() and database.stat().st_size):
+            missing = f"no such file, yet the checkpoint's run {self.run_id} is to be continued"
+            require(self.run_id is None, _unusable(self.tracking_uri, missing))
+            _create(database)
+        self._client = mlflow.MlflowClient(self.tracking_uri)
+        # MLflow itself would try for four minutes to reach a server.
+        with _environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT=str(ANSWER)):
+            found = self._client.get_experiment_by_name(self._experiment)
+        if self.run_id is not None:
+            active = self._client.get_run(self.run_id).info.lifecycle_stage == "active"
+            require(active, f"MLflow run {self.run_id}, of the checkpoint, has been deleted: restore it there")
+            return ""
+        if found is None:
+            place = database and (database.parent / "mlartifacts").as_uri()  # a server knows itself where
+            try:
+                return self._client.create_experiment(self._experiment, artifact_location=place)
+            except mlflow.MlflowException:  # perhaps another job was faster
+                found = self._client.get_experiment_by_name(self._experiment)
+                if found is None:
+                    raise
+        deleted = f"experiment_name={self._experiment}: deleted in MLflow; restore it there or give another name"
+        require(found.lifecycle_stage == "active", deleted)
+        return found.experiment_id
+
+    def _new_run(self, experiment_id: str) -> str:
+        from mlflow.entities import Param, RunTag
+
+        params = [Param(_key(key), str(value)[:VALUE]) for key, value in _flat(self.params).items()]
+        tags = [RunTag(_key(key), str(value)) for key, value in self.tags.items()]
+        run_id = self._client.create_run(experiment_id, run_name=self.run_name).info.run_id
+        try:
+            for chunk in _chunks(params, PARAMS):
+                self._client.log_batch(run_id, params=chunk)
+            for chunk in _chunks(tags, PARAMS):
+                self._client.log_batch(run_id, tags=chunk)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self._client.delete_run(run_id)
+            raise
+        return run_id
+
+
+class Sender:
+    """One thread that makes calls in the order given, so that the caller does not wait for a store.
+
+    A call that fails is repeated after each of ``pauses``, but tried only once while the one before it was lost too.
+    ``patience``: seconds that `put` waits for a place in the queue of ``size`` calls before the call is lost.
+    """
+
+    size, patience, pauses = 1000, 60.0, (1.0, 5.0, 15.0)
+
+    def __init__(self):
+        self._given = self._sent = 0
+        self._failing = self._warned = False
+        self._queue: queue.Queue[tuple[Callable[[], object], int] | None] = queue.Queue(self.size)
+        # Daemonic: a store that hangs must not keep a finished process alive.
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def put(self, call: Callable[[], object], count: int) -> None:
+        """Queue a call that carries ``count`` things; a full queue blocks, unless the store is failing."""
+        self._given += count
+        try:
+            self._queue.put((call, count), timeout=0 if self._failing else self.patience)
+        except queue.Full:
+            self._warn("the store is too slow")
+
+    def close(self, end: Callable[[], object], seconds: float) -> int:
+        """Make the queued calls and ``end``, within ``seconds``; returns how many things are lost, with ``end``."""
+        self._given += 1
+        deadline = time.monotonic() + seconds
+        with contextlib.suppress(queue.Full):
+            self._queue.put((end, 1), timeout=seconds)
+            self._queue.put(None, timeout=max(0.0, deadline - time.monotonic()))
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        return self._given - self._sent
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            call, count = item
+            self._failing = not self._try(call)
+            self._sent += 0 if self._failing else count
+
+    def _try(self, call: Callable[[], object]) -> bool:
+        for pause in (0.0,) if self._failing else (0.0, *self.pauses):
+            time.sleep(pause)
+            try:
+                call()
+                return True
+            except Exception as error:  # whatever it is, training must go on
+                reason = _line(error)
+        self._warn(reason)
+        return False
+
+    def _warn(self, reason: str) -> None:
+        if not self._warned:
+            log.warning("MLflow: points or files are being lost, metrics.csv has all metrics: %s", reason)
+        self._warned = True
+
+
+def _mlflow() -> Any:
+    """The package, imported late since that takes seconds, without its progress notes and reports of usage."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    import mlflow
+
+    # The last one prints a traceback for every error that it also raises, such as a database locked for a while.
+    for name, level in ("mlflow", "WARNING"), ("alembic", "WARNING"), ("mlflow.store.db.utils", "CRITICAL"):
+        logging.getLogger(name).setLevel(level)
+    return mlflow
+
+
+def _checked(uri: str) -> str:
+    """The address, absolute if it names an SQLite file; `ConfigError` if MLflow has no such store."""
+    scheme, separator, _ = uri.partition("://")
+    require(bool(separator) and scheme != "file", _unusable(uri, "MLflow no longer keeps runs in plain folders"))
+    if not scheme.startswith("sqlite"):
+        return uri
+    path = uri.removeprefix(SQLITE)
+    require(path not in ("", uri, ":memory:"), _unusable(uri, "not the path of an SQLite file"))
+    return SQLITE + str(Path(path).absolute())
+
+
+@contextlib.contextmanager
+def _locked(database: Path) -> Iterator[None]:
+    """Hold ``<database>.lock``; `OSError` if the folder or an existing database cannot be written."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    if database.exists():
+        database.open("r+b").close()  # MLflow would try for a minute and a half
+    with database.with_name(database.name + ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _create(database: Path) -> None:
+    """Make a database with MLflow's tables, under another name until it is whole: MLflow cannot repair half of one."""
+    new = database.with_name(database.name + ".new")
+    for path in (new, new.with_name(new.name + "-journal")):
+        path.unlink(missing_ok=True)
+    _mlflow().MlflowClient(f"{SQLITE}{new}").search_experiments(max_results=1)
+    new.replace(database)
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    old = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in old.items():
+            os.environ.pop(key)
+            os.environ.update({} if value is None else {key: value})
+
+
+def _unusable(uri: str, reason: str) -> str:
+    remedy = f"use {SQLITE}PATH with a PATH that can be written, or the http:// address of a running MLflow server"
+    return f"logger.tracking_uri={_public(uri)}: {reason}; {remedy}"
+
+
+def _public(text: str) -> str:
+    """The text without the passwords in its addresses."""
+    return re.sub(r"//[^/@]*@", "//***@", text)
+
+
+def _line(error: Exception) -> str:
+    return _public(f"{type(error).__name__}: {error}".splitlines()[0][:400])
+
+
+def _key(text: str) -> str:
+    return re.sub(r"[^\w\-. :/]", "_", text)
+
+
+def _chunks(items: list[Any], size: int) -> list[list[Any]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Leaves by dotted key, without paths and class names: they tell nothing about the method."""
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            out.update(_flat(value, f"{prefix}{key}."))
+        elif key not in ("_target_", "output_dir", "folder"):
+            out[f"{prefix}{key}"] = value
+    return out

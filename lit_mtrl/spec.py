@@ -26,11 +26,14 @@ MT10 = (
     "reach push pick-place door-open drawer-open drawer-close button-press-topdown"
     " peg-insert-side window-open window-close"
 ).split()
-MT25 = MT10 + (
-    "coffee-pull pick-out-of-hole disassemble pick-place-wall basketball stick-pull"
-    " button-press-wall faucet-open door-lock lever-pull sweep-into faucet-close coffee-button"
-    " button-press-topdown-wall dial-turn"
-).split()
+MT25 = (
+    MT10
+    + (
+        "coffee-pull pick-out-of-hole disassemble pick-place-wall basketball stick-pull"
+        " button-press-wall faucet-open door-lock lever-pull sweep-into faucet-close coffee-button"
+        " button-press-topdown-wall dial-turn"
+    ).split()
+)
 MT50 = (
     "assembly basketball bin-picking box-close button-press-topdown button-press-topdown-wall"
     " button-press button-press-wall coffee-button coffee-pull coffee-push dial-turn disassemble"

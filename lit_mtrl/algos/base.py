@@ -36,9 +36,7 @@ class Objective:
 
 
 class Algorithm(nn.Module):
-    """Owns the networks and says what is minimised, in which order.
-
-    """
+    """Owns the networks and says what is minimised, in which order."""
 
     actor: TanhGaussian
     num_tasks: int

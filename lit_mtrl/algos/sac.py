@@ -67,7 +67,9 @@ class SAC(Algorithm):
         self.task_weights = task_weights
 
     def objectives(self) -> tuple[Objective, ...]:
-        def objective(name: str, loss: Callable, params: list[nn.Parameter], lr: float, clip: float | None) -> Objective:
+        def objective(
+            name: str, loss: Callable, params: list[nn.Parameter], lr: float, clip: float | None
+        ) -> Objective:
             return Objective(name, loss, tuple(params), lr, self.adam_eps, clip)
 
         actor, critic = list(self.actor.parameters()), list(self.critic.parameters())

@@ -41,7 +41,7 @@ class TaskCollector:
         require(copies > 0, f"env.copies={copies}: at least one environment per task")
         require(1 <= workers <= tasks, f"collector.workers={workers}: between 1 and the number of tasks, {tasks}")
         self.steps, self.copies, self.num_tasks = steps, copies, tasks
-        self._source = policy
+        self._source, self._names = policy, list(suite.tasks)
         self._policy = copy.deepcopy(policy).cpu().requires_grad_(False)
         self._owned = [list(range(tasks))[w * tasks // workers : (w + 1) * tasks // workers] for w in range(workers)]
         make = [partial(VectorEnv, suite, owned, copies) for owned in self._owned]
@@ -77,7 +77,8 @@ class TaskCollector:
         """New episodes in every environment; goals, resets and action noise follow ``stream`` from here on."""
         self._source.stream.fill_(stream)
         self._guard(lambda: self._collector.set_seed(stream, static_seed=True))
-        self._guard(self._collector.reset)
+        if self._logs is None:  # several processes are reset by `set_seed`
+            self._collector.reset()
 
     def publish(self) -> None:
         """Send the policy's present weights and orders to everyone who acts."""
@@ -99,7 +100,7 @@ class TaskCollector:
         assert self._logs is not None
         return Path(self._logs.name) / f"{worker}.log"
 
-    def _guard(self, call):  # noqa: ANN001, ANN202
+    def _guard(self, call):
         if self._logs is None:
             return call()
         try:
@@ -108,14 +109,13 @@ class TaskCollector:
             raise WorkerError(self._obituary(error)) from error
 
     def _obituary(self, error: Exception) -> str:
-        procs = getattr(getattr(self, "_collector", None), "procs", [])
         lines = []
         for worker, owned in enumerate(self._owned):
-            code = procs[worker].exitcode if worker < len(procs) else None
             said = self._log(worker).read_text(errors="replace").strip() if self._log(worker).exists() else ""
-            if code is not None or "Traceback" in said:
-                lines.append(f"worker {worker} (tasks {owned[0]} to {owned[-1]}, exit code {code}) died:\n{said[-4000:]}")
-        return "\n".join(lines) or f"collection failed: {error}"
+            if "Traceback" in said or f"worker {worker} (exit" in str(error):
+                names = ", ".join(self._names[task] for task in owned)
+                lines.append(f"worker {worker} (tasks {names}) died: {said[-4000:]}")
+        return "\n".join([str(error), *lines])
 
 
 def _worker_env(make: partial[VectorEnv], log: Path) -> VectorEnv:
@@ -124,4 +124,3 @@ def _worker_env(make: partial[VectorEnv], log: Path) -> VectorEnv:
     os.dup2(file, 2)
     die_with_parent()
     return make()
-

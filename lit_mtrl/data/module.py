@@ -61,6 +61,12 @@ class DataModule(lightning.LightningDataModule):
         per_task: int = 128,
     ):
         super().__init__()
+        require(
+            1 <= workers <= len(suite.tasks),
+            f"collector.workers={workers}: from 1 to the number of tasks, {len(suite.tasks)}",
+        )
+        require(capacity > 0, f"replay.capacity={capacity}: keep at least one transition per task")
+        require(per_task > 0, f"replay.per_task={per_task}: sample at least one transition per task")
         require(copies > 0, f"env.copies={copies}: at least one environment per task")
         require(steps > 0, f"collector.steps={steps}: collect at least one vector step at a time")
         require(random_steps >= 0, f"collector.random_steps={random_steps}: zero or more vector steps")
@@ -100,7 +106,7 @@ class DataModule(lightning.LightningDataModule):
         return self
 
     def __len__(self) -> int:
-        """Iterations per epoch. (Stating it keeps Lightning from fetching one ahead of the updates.)"""
+        """Iterations per epoch; without it Lightning would fetch one ahead of the updates."""
         return self.epoch_frames // (self.steps * self.step_frames)
 
     def __iter__(self) -> Iterator[Iteration]:
@@ -156,7 +162,9 @@ def _check_budget(frames: int, epoch_frames: int, step_frames: int, horizon: int
         f"frames={frames}: the budget is a whole number of epochs of {epoch_frames} frames, such as {near}",
     )
     vector_steps = epoch_frames // step_frames
-    require(vector_steps % steps == 0, f"collector.steps={steps}: must divide the {vector_steps} vector steps of an epoch")
+    require(
+        vector_steps % steps == 0, f"collector.steps={steps}: must divide the {vector_steps} vector steps of an epoch"
+    )
 
 
 def _episodes(data: TensorDictBase) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -34,11 +35,10 @@ class PerTaskSampler(Sampler):
         return None
 
     def dumps(self, path: str | Path) -> None:
-        Path(path).mkdir(parents=True, exist_ok=True)
-        torch.save(self.generator.get_state(), Path(path) / "generator.pt")
+        torch.save(self.state_dict(), path)
 
     def loads(self, path: str | Path) -> None:
-        self.generator.set_state(torch.load(Path(path) / "generator.pt", weights_only=True))
+        self.load_state_dict(torch.load(path, weights_only=True))
 
     def state_dict(self) -> dict:
         return {"generator": self.generator.get_state()}
@@ -78,9 +78,18 @@ class PerTaskReplay:
         return self.buffer.sample()
 
     def dumps(self, path: Path) -> None:
-        """Write contents, cursor and random state into the folder ``path``."""
-        self.buffer.dumps(path)
+        """Write what is held, cursor and random state into the folder ``path``, in place of what it held."""
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+        if len(self):
+            self.buffer.storage[: len(self)].memmap(path / "transitions")
+        state = {"writer": self.buffer.writer.state_dict(), "sampler": self.sampler.state_dict()}
+        torch.save(state, path / "state.pt")
 
     def loads(self, path: Path) -> None:
-        """Continue from what `dumps` wrote."""
-        self.buffer.loads(path)
+        """Continue from what `dumps` wrote; call it on an empty replay of the same capacity."""
+        state = torch.load(path / "state.pt", weights_only=True)
+        if (path / "transitions").exists():
+            self.extend(TensorDict.load_memmap(path / "transitions"))
+        self.buffer.writer.load_state_dict(state["writer"])
+        self.sampler.load_state_dict(state["sampler"])

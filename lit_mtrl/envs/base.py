@@ -120,7 +120,9 @@ class VectorEnv(EnvBase):
         self._length += 1
         truncated = (self._length >= self.suite.horizon)[:, None] & ~terminated
         flags = {"done": terminated | truncated, "terminated": terminated, "truncated": truncated}
-        return self._out(obs, {"reward": torch.from_numpy(reward), **{k: torch.from_numpy(v) for k, v in flags.items()}})
+        return self._out(
+            obs, {"reward": torch.from_numpy(reward), **{k: torch.from_numpy(v) for k, v in flags.items()}}
+        )
 
     def _out(self, obs: np.ndarray, rest: dict[str, torch.Tensor]) -> TensorDict:
         stats = zip(STATS, (self._success, self._return, self._length), strict=True)

@@ -10,15 +10,18 @@ NOTE 3: the goal is visible (``partially_observable=False``), as in the official
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lit_mtrl.spec import BENCHMARKS, MT50, require
+from lit_mtrl.suggest import unknown
 
 if TYPE_CHECKING:
+    import gymnasium
     from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
 OFFICIAL_GOALS = 50
@@ -35,14 +38,16 @@ class MetaWorld:
     obs_dim, action_dim = 39, 4
 
     def __init__(self, tasks: Sequence[str], horizon: int = 500, goals: int = 50, rewards: str = "v2", seed: int = 0):
-        from lit_mtrl.suggest import unknown
-
         tasks = [task.removesuffix("-v3") for task in tasks]
         for task in tasks:
             require(task in MT50, unknown("benchmark.tasks", task, MT50))
         require(len(tasks) > 0, "benchmark.tasks: name at least one task")
-        require(len(set(tasks)) == len(tasks), "benchmark.tasks: a task is named twice; use env.copies for several copies")
-        require(1 <= horizon <= MAX_HORIZON, f"env.horizon={horizon}: Meta-World's episodes have 1 to {MAX_HORIZON} steps")
+        require(
+            len(set(tasks)) == len(tasks), "benchmark.tasks: a task is named twice; use env.copies for several copies"
+        )
+        require(
+            1 <= horizon <= MAX_HORIZON, f"env.horizon={horizon}: Meta-World's episodes have 1 to {MAX_HORIZON} steps"
+        )
         require(goals > 0, f"env.goals={goals}: at least one goal is needed")
         require(rewards in ("v1", "v2"), unknown("env.rewards", rewards, ["v1", "v2"]))
         self.tasks, self.horizon, self.num_goals, self.rewards, self.seed = tasks, horizon, goals, rewards, seed
@@ -56,6 +61,31 @@ class MetaWorld:
 
     def make(self, task: int) -> MetaWorldTask:
         return MetaWorldTask(self.tasks[task], self.draw_goals()[task], self.rewards)
+
+    def official_vector(self, in_processes: bool) -> gymnasium.vector.VectorEnv:
+        """The same tasks behind Meta-World's own wrappers, one environment per task, as ``gym.make_vec`` builds them."""
+        import gymnasium
+        import metaworld
+
+        def build(task: int) -> Callable[[], gymnasium.Env]:
+            name, cls = f"{self.tasks[task]}-v3", _task_class(self.tasks[task])
+            data = [
+                {"rand_vec": goal, "env_cls": cls, "partially_observable": False} for goal in self.draw_goals()[task]
+            ]
+            return partial(
+                metaworld._init_each_env,
+                env_cls=cls,
+                tasks=[metaworld._encode_task(name, one) for one in data],
+                seed=self.seed + 1,
+                max_episode_steps=self.horizon,
+                reward_function_version=self.rewards,  # pyright: ignore[reportArgumentType]
+            )
+
+        makers = [build(task) for task in range(len(self.tasks))]
+        mode = gymnasium.vector.AutoresetMode.SAME_STEP
+        if in_processes:
+            return gymnasium.vector.AsyncVectorEnv(makers, context="spawn", autoreset_mode=mode)
+        return gymnasium.vector.SyncVectorEnv(makers, autoreset_mode=mode)
 
     def tags(self) -> dict[str, str]:
         names = {tuple(v): k for k, v in BENCHMARKS.items()}

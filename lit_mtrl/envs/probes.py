@@ -22,7 +22,7 @@ kind           r                                       Q((z, phase), a)
 The entropy bonus of a maximum-entropy method counts from the next step on: at temperature alpha and policy entropy H, Q is larger by
 gamma alpha H in phase 0 of `delay` and by gamma alpha H / (1 - gamma) in `endless`, and unchanged in the kinds of one step.
 
-An episode succeeds when it terminates, in `action` and `both` only with \\|a - m\\| (or \\|a - m z\\|) below `SUCCESS_WITHIN`; `endless`
+An episode succeeds when it terminates, in `action` and `both` only with |a - m| (or |a - m z|) below `SUCCESS_WITHIN`; `endless`
 never does.
 """
 
@@ -59,9 +59,13 @@ class Probes:
     ):
         require(kind in KINDS, unknown("env.kind", kind, KINDS))
         require(len(tasks) > 0, "benchmark.tasks: name at least one task")
-        require(len(set(tasks)) == len(tasks), "benchmark.tasks: a task is named twice; use env.copies for several copies")
+        require(
+            len(set(tasks)) == len(tasks), "benchmark.tasks: a task is named twice; use env.copies for several copies"
+        )
         shortest = 2 if kind == "delay" else 1
-        require(horizon >= shortest, f"env.horizon={horizon}: episodes of the probe '{kind}' take {shortest} or more steps")
+        require(
+            horizon >= shortest, f"env.horizon={horizon}: episodes of the probe '{kind}' take {shortest} or more steps"
+        )
         require(goals > 0, f"env.goals={goals}: at least one goal is needed")
         self.tasks, self.kind, self.horizon, self.num_goals = list(tasks), kind, horizon, goals
         self.signals = np.linspace(-1, 1, goals) if goals > 1 else np.ones(1)

@@ -1,0 +1,43 @@
+# On a machine with git, make and Python 3.11 to 3.13: `make quickstart`, `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install dev quickstart test slow lint type check format clean
+
+install: .venv/installed
+dev: .venv/dev
+
+.venv/installed: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -r requirements.txt
+	$(BIN)/pip install --no-deps -e .
+	touch $@
+
+.venv/dev: .venv/installed
+	$(BIN)/pip install -r requirements.txt -e '.[dev]'
+	touch $@
+
+quickstart: .venv/installed
+	$(BIN)/python -m lit_mtrl fit --config conf/experiment/quickstart.yaml
+
+test: .venv/dev
+	$(BIN)/python -m pytest
+
+slow: .venv/dev
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: .venv/dev
+	$(BIN)/pyright
+
+format: .venv/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+check: lint type test
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache build dist

@@ -1,0 +1,51 @@
+"""A progress bar in frames."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import lightning
+from tqdm import tqdm
+
+from lit_mtrl.agent import Agent
+from lit_mtrl.data.module import DataModule
+
+SHOWN = {
+    "updates/s": ("speed/updates_per_second", 0),
+    "train": ("train/success", 2),
+    "eval": ("eval/success", 2),
+}
+TERMINAL_SECONDS, FILE_SECONDS = 0.5, 30
+
+
+class Progress(lightning.Callback):
+    """Frames and time left, frames/s, updates/s, training and evaluation success; one line per half minute where there is no terminal."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Agent) -> None:
+        data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        assert isinstance(data, DataModule)
+        every = TERMINAL_SECONDS if sys.stderr.isatty() else FILE_SECONDS
+        self.bar = tqdm(
+            total=data.budget,
+            initial=data.frames,
+            unit=" frames",
+            unit_scale=True,
+            mininterval=every,
+            dynamic_ncols=True,
+        )
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Agent, *args: Any) -> None:
+        if self.bar is not None:
+            latest = {**pl_module.latest, **trainer.callback_metrics}
+            shown = {name: f"{latest[key]:.{digits}f}" for name, (key, digits) in SHOWN.items() if key in latest}
+            self.bar.set_postfix(shown, refresh=False)
+            self.bar.update(pl_module.frames - self.bar.n)
+
+    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None

@@ -1,0 +1,99 @@
+"""The command line. Heavy imports happen inside the commands, so that ``--help`` is instant."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+
+from lit_mtrl.spec import ConfigError
+
+OVERRIDE = re.compile(r"--([\w./@]+=.*)", re.DOTALL)
+EPILOG = """overrides: key=value in Hydra's grammar, such as network.width=1024 or network=mlp; --a.b=c is the same as a.b=c.
+`python -m lit_mtrl list` shows experiments and groups."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors are one line and exit code 2."""
+
+    def error(self, message: str) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        raise ConfigError(message)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code: 0 done, 1 failed while running, 2 nothing was started because the input is wrong."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        args = _parse(argv)
+        from lit_mtrl import commands
+
+        return getattr(commands, args.command)(args)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = Parser(prog="lit_mtrl", description="Multi-task reinforcement learning in PyTorch.", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=EPILOG if name != "list" else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    fit = command("fit", "train an agent")
+    params = command("params", "parameter counts of actor and critics")
+    for sub in (fit, params):
+        sub.add_argument(
+            "--config",
+            action="append",
+            default=[],
+            metavar="FILE",
+            help="an experiment (path or bare name), or the config.yaml that a run saved; several merge in order",
+        )
+        sub.add_argument("--print-config", action="store_true", help="print the composed configuration and stop")
+    fit.add_argument(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="continue the run of DIR, or of the output folder of --config",
+    )
+    fit.add_argument("--multirun", "-m", action="store_true", help="one run per combination of comma-separated values")
+    test = command("test", "evaluate a checkpoint: per-task table")
+    test.add_argument("--ckpt", required=True, metavar="FILE", help="such as outputs/.../checkpoints/best.ckpt")
+    for sub in (params, test):
+        sub.add_argument("--json", action="store_true", help="print JSON")
+    for sub in (fit, params, test):
+        sub.add_argument("overrides", nargs="*", metavar="key=value")
+    command("list", "experiments and config groups, one line each")
+
+    options = {option for sub in (fit, params, test) for option in sub._option_string_actions}
+    args, rest = parser.parse_known_args([_as_override(arg, options) for arg in argv])
+    overrides = [arg for arg in rest if "=" in arg or arg.startswith("~")]
+    for arg in rest:
+        if arg not in overrides:
+            from lit_mtrl.suggest import unknown_option
+
+            raise ConfigError(unknown_option(arg, sorted(options)))
+    if hasattr(args, "overrides"):
+        args.overrides = [*args.overrides, *overrides]
+    elif overrides:
+        raise ConfigError(f"{args.command} takes no overrides: {overrides[0]}")
+    return args
+
+
+def _as_override(arg: str, options: set[str]) -> str:
+    """``--a.b=c`` to ``a.b=c``, unless ``--a.b`` is an option of ours."""
+    match = OVERRIDE.fullmatch(arg)
+    return match[1] if match and arg.split("=", 1)[0] not in options else arg

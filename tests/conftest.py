@@ -1,0 +1,36 @@
+"""Shared by all tests: a way to run the command line as a user does, and folders to run it in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def cli(tmp_path: Path):
+    """``cli("fit", ...)`` runs ``python -m lit_mtrl`` in an empty folder and returns the finished process."""
+
+    def run(*args: str, **options: object) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", "lit_mtrl", *args],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            **options,  # pyright: ignore[reportArgumentType]
+        )
+
+    return run
+
+
+def environment() -> dict[str, str]:
+    """Of a subprocess that imports this checkout, on one thread."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

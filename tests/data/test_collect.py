@@ -1,0 +1,306 @@
+"""Collection: column t is task t in time order, whoever steps it; weights arrive; streams repeat; dead workers are reported."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from tensordict import TensorDictBase
+
+from lit_mtrl.data.collect import TaskCollector, WorkerError
+from lit_mtrl.nets.mlp import MLP
+from lit_mtrl.policies import EXPLORE, RANDOM, ActingPolicy, TanhGaussian
+from lit_mtrl.spec import ACTION, DONE, NEXT_OBS, OBS, REWARD, TASK, ConfigError
+
+HORIZON, GOALS = 4, 1000
+LETHAL = 8.0
+"""The environments raise at actions from this tanh on."""
+
+
+class Trace:
+    """Observation ``(task, goal / GOALS, steps so far)``, reward 10 task + action."""
+
+    def __init__(self, task: int):
+        self.task = task
+        self.goal = self.count = 0
+
+    def _obs(self) -> NDArray:
+        return np.array([self.task, self.goal / GOALS, self.count], np.float32)
+
+    def reset(self, goal: int) -> NDArray:
+        self.goal, self.count = goal, 0
+        return self._obs()
+
+    def step(self, action: NDArray) -> tuple[NDArray, float, bool, bool]:
+        if action[0] >= np.float32(math.tanh(LETHAL)):
+            raise ValueError(f"task {self.task} broke")
+        self.count += 1
+        return self._obs(), 10 * self.task + float(action[0]), False, False
+
+    def close(self) -> None:
+        pass
+
+
+class TraceSuite:
+    obs_dim, action_dim, horizon, num_goals = 3, 1, HORIZON, GOALS
+
+    def __init__(self, tasks: int, unbuildable: int = -1):
+        self.tasks, self.unbuildable = [f"task{i}" for i in range(tasks)], unbuildable
+
+    def make(self, task: int) -> Trace:
+        if task == self.unbuildable:
+            raise ValueError(f"task {task} cannot be built")
+        return Trace(task)
+
+    def tags(self) -> dict[str, str]:
+        return {}
+
+
+def make_policy(suite: TraceSuite) -> ActingPolicy:
+    torch.manual_seed(0)
+    return ActingPolicy(TanhGaussian(partial(MLP, width=8, depth=1), suite.obs_dim, suite.action_dim, len(suite.tasks)))
+
+
+def make_collector(tasks: int = 5, steps: int = 6, copies: int = 2, workers: int = 1, **options: int) -> TaskCollector:
+    suite = TraceSuite(tasks, **options)
+    return TaskCollector(suite, make_policy(suite), steps, copies, workers)
+
+
+def order(collector: TaskCollector, phase: int, action: float | None = None) -> None:
+    """Publish a phase and, if given, weights under which every action is tanh(``action``) up to a std of e^-20."""
+    collector._source.phase.fill_(phase)
+    if action is not None:
+        with torch.no_grad():
+            for parameter in collector._source.parameters():
+                parameter.zero_()
+            collector._source.actor.net.head.bias.copy_(torch.tensor([action, -20.0]))
+    collector.publish()
+
+
+@pytest.fixture(scope="module")
+def two_workers() -> Iterator[TaskCollector]:
+    collector = make_collector(workers=2)  # owning 2 and 3 of the 5 tasks
+    yield collector
+    collector.shutdown()
+
+
+@pytest.fixture(scope="module")
+def in_process() -> Iterator[TaskCollector]:
+    collector = make_collector()
+    yield collector
+    collector.shutdown()
+
+
+@pytest.fixture(params=["in_process", "two_workers"])
+def collector(request: pytest.FixtureRequest) -> TaskCollector:
+    collector = request.getfixturevalue(request.param)
+    order(collector, RANDOM)
+    collector.restart(0)
+    return collector
+
+
+def copies_apart(data: TensorDictBase, copies: int = 2) -> TensorDictBase:
+    """``[n * copies, T]`` to ``[n, copies, T]``."""
+    return data.unflatten(0, (-1, copies))
+
+
+def test_column_t_is_task_t(collector: TaskCollector) -> None:
+    data = collector.collect()
+    assert data.batch_size == (12, 5) and data.is_contiguous()
+    task = torch.arange(5)
+    assert (data[TASK] == task).all()
+    for key in (OBS, NEXT_OBS):
+        assert (data[key][..., 0] == task).all()
+    # Every environment got the action that is stored beside its reward.
+    assert torch.allclose(data[REWARD][..., 0], 10 * task + data[ACTION][..., 0])
+
+
+def test_rows_are_in_time_order_across_batches(collector: TaskCollector) -> None:
+    data = copies_apart(torch.cat([collector.collect() for _ in range(3)]))
+    step = torch.arange(18).view(18, 1, 1)
+    assert (data[OBS][..., 2] == step % HORIZON).all()
+    assert (data[NEXT_OBS][..., 2] == step % HORIZON + 1).all()
+    assert (data[DONE][..., 0] == (step % HORIZON == HORIZON - 1)).all()
+    goals = data[OBS][..., 1]
+    assert torch.equal(goals, data[NEXT_OBS][..., 1])
+    for start in range(0, 18, HORIZON):
+        assert (goals[start : start + HORIZON] == goals[start]).all()
+    assert len(goals[::HORIZON].unique()) > 45  # 5 episodes of 10 environments, 1000 goals: hardly a coincidence
+
+
+def test_each_batch_has_memory_of_its_own(collector: TaskCollector) -> None:
+    first = collector.collect()
+    before = first.clone()
+    collector.collect()
+    assert (first == before).all()
+
+
+@pytest.mark.parametrize(("tasks", "steps", "copies"), [(1, 1, 1), (1, 3, 1), (3, 1, 1), (1, 1, 3)])
+def test_each_batch_has_memory_of_its_own_whatever_its_shape(tasks: int, steps: int, copies: int) -> None:
+    collector = make_collector(tasks, steps, copies)
+    collector.restart(0)
+    first = collector.collect()
+    assert first.batch_size == (steps * copies, tasks)
+    before = first.clone()
+    collector.collect()
+    assert (first == before).all()
+    collector.shutdown()
+
+
+def test_a_stream_repeats_bit_for_bit(collector: TaskCollector) -> None:
+    batches = []
+    for stream in (3, 4, 3):
+        collector.restart(stream)
+        order(collector, RANDOM)
+        random = collector.collect()
+        order(collector, EXPLORE)
+        batches.append(torch.cat([random, collector.collect()]))
+        collector.collect()
+    assert (batches[0] == batches[2]).all()
+    for key in (OBS, ACTION):
+        assert not torch.equal(batches[0][key], batches[1][key])
+
+
+def test_a_restart_begins_new_episodes_everywhere(collector: TaskCollector) -> None:
+    collector.collect()  # 6 steps: in the middle of an episode
+    collector.restart(1)
+    data = copies_apart(collector.collect())
+    assert (data[OBS][0, ..., 2] == 0).all()
+    assert (data["next", "episode_length"][0] == 1).all()
+
+
+def test_published_weights_act_in_every_environment_from_the_next_step_on(collector: TaskCollector) -> None:
+    for wanted in (0.0, 1.0, -0.5, 0.25, *torch.linspace(-1, 1, 10).tolist()):
+        order(collector, EXPLORE, wanted)
+        assert collector.collect()[ACTION].sub(math.tanh(wanted)).abs().max() < 1e-6
+
+
+def test_weights_act_only_once_published(collector: TaskCollector) -> None:
+    order(collector, EXPLORE, 0.5)
+    with torch.no_grad():
+        collector._source.actor.net.head.bias.fill_(-20)
+    assert collector.collect()[ACTION].sub(math.tanh(0.5)).abs().max() < 1e-6
+
+
+def test_the_random_phase_is_uniform_whatever_the_weights(collector: TaskCollector) -> None:
+    order(collector, RANDOM, 0.0)
+    actions = torch.cat([collector.collect()[ACTION] for _ in range(30)])  # [360, T, 1]
+    assert actions.abs().max() <= 1
+    for task in range(5):
+        quarters = torch.histc(actions[:, task], 4, -1, 1) / 360
+        assert ((quarters - 0.25).abs() < 0.1).all()  # four standard deviations
+    assert len(actions.unique()) > 1790  # no two environments share their noise
+    order(collector, EXPLORE)
+    assert collector.collect()[ACTION].abs().max() < 1e-6
+
+
+def test_workers_change_the_action_noise_but_no_environment(
+    in_process: TaskCollector, two_workers: TaskCollector
+) -> None:
+    """Goals are a stream per (task, copy). Action noise is one stream per worker, so it depends on who owns which task."""
+    data = []
+    for collector in (in_process, two_workers):
+        order(collector, RANDOM)
+        collector.restart(9)
+        data.append(torch.cat([collector.collect() for _ in range(3)]))
+    assert torch.equal(data[0][OBS], data[1][OBS])
+    assert not torch.equal(data[0][ACTION], data[1][ACTION])
+
+
+def test_collecting_in_this_process_leaves_its_generators_alone(in_process: TaskCollector) -> None:
+    torch.manual_seed(1)
+    np.random.seed(1)
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    in_process.restart(2)
+    order(in_process, RANDOM)
+    in_process.collect()
+    order(in_process, EXPLORE)
+    in_process.collect()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.random.get_state()[1].tolist() == numpy_before
+
+
+def test_the_learner_keeps_its_threads_and_gradients(two_workers: TaskCollector) -> None:
+    threads = torch.get_num_threads()
+    other = make_collector(tasks=2, workers=1)
+    assert torch.get_num_threads() == threads
+    assert all(p.requires_grad for c in (two_workers, other) for p in c._source.parameters())
+    other.shutdown()
+
+
+def die(collector: TaskCollector, call: Callable[[], object]) -> str:
+    """What `call` says of a dead worker; it and the shutdown after it are prompt."""
+    start = time.monotonic()
+    with pytest.raises(WorkerError) as error:
+        for _ in range(3):  # what the workers had begun may still be delivered
+            call()
+    collector.shutdown()
+    assert time.monotonic() - start < 10
+    return str(error.value)
+
+
+def test_a_killed_worker_is_reported() -> None:
+    threads = torch.get_num_threads()
+    collector = make_collector(tasks=3, copies=1, workers=2)
+    assert torch.get_num_threads() == threads
+    collector.restart(0)
+    collector.collect()
+    os.kill(collector._collector.procs[1].pid, signal.SIGKILL)
+    message = die(collector, collector.collect)
+    assert "worker 1 (exit code -9)" in message and "task1, task2" in message
+    assert "worker 0" not in message and "task0" not in message
+
+
+def test_a_worker_that_is_killed_during_the_updates_is_reported() -> None:
+    """Weights are published next, to someone who will never acknowledge them."""
+    collector = make_collector(tasks=3, copies=1, workers=2)
+    collector.restart(0)
+    collector.collect()
+    os.kill(collector._collector.procs[0].pid, signal.SIGKILL)
+    message = die(collector, collector.publish)
+    assert "worker 0 (exit code -9)" in message and "task0" in message
+
+
+def test_an_environment_that_raises_is_reported_with_its_traceback() -> None:
+    collector = make_collector(tasks=3, copies=1, workers=2)
+    collector.restart(0)
+    order(collector, EXPLORE, LETHAL)
+    message = die(collector, collector.collect)
+    assert "Traceback" in message and "ValueError: task " in message and "exit code 1" in message
+
+
+def test_an_environment_that_cannot_be_built_is_reported_with_its_traceback() -> None:
+    start = time.monotonic()
+    with pytest.raises(WorkerError, match="task 2 cannot be built") as error:
+        make_collector(tasks=3, copies=1, workers=2, unbuildable=2)
+    assert "Traceback" in str(error.value)
+    assert time.monotonic() - start < 60
+
+
+def test_an_error_in_this_process_is_the_error_itself() -> None:
+    collector = make_collector(tasks=2, copies=1)
+    order(collector, EXPLORE, LETHAL)
+    with pytest.raises(ValueError, match="task 0 broke"):
+        collector.collect()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": 0}, "collector.steps=0"),
+        ({"copies": 0}, "env.copies=0"),
+        ({"workers": 0}, "collector.workers=0"),
+        ({"workers": 6}, "collector.workers=6: between 1 and the number of tasks, 5"),
+    ],
+)
+def test_bad_values_are_named(arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_collector(**arguments)

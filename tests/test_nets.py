@@ -1,0 +1,100 @@
+"""The contract of every network in ``conf/network``, as actor-sized net and stacked as critics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra.utils import get_object
+from torch import nn
+
+from lit_mtrl.nets.ensemble import Ensemble
+from tests.conftest import ROOT
+
+T, B, IN, OUT = 4, 3, 6, 5
+FILES = sorted((ROOT / "conf" / "network").glob("*.yaml"))
+
+
+def maker(path: Path) -> Callable[[], nn.Module]:
+    values = {k: v for k, v in yaml.safe_load(path.read_text()).items() if k != "name"}
+    target = get_object(values.pop("_target_"))
+    sizes = {"width": 16, "depth": 2}
+    return lambda: target(in_dim=IN, out_dim=OUT, num_tasks=T, head_bound=0.5, **{**values, **sizes})
+
+
+@pytest.fixture(params=FILES, ids=lambda p: p.stem)
+def make(request: pytest.FixtureRequest) -> Callable[[], nn.Module]:
+    torch.manual_seed(0)
+    return maker(request.param)
+
+
+def test_any_leading_shape(make) -> None:
+    net = make()
+    x, task = torch.randn(7, 2, 3, IN), torch.randint(T, (7, 2, 3))
+    y = net(x, task)
+    assert y.shape == (7, 2, 3, OUT)
+    torch.testing.assert_close(net(x.reshape(-1, IN), task.flatten()), y.reshape(-1, OUT))
+    torch.testing.assert_close(net(x[1, 1, 1], task[1, 1, 1]), y[1, 1, 1])
+
+
+@pytest.mark.parametrize("lead", [(B,), (), (2, B)], ids=str)
+def test_row_layout_equals_explicit_tasks(make, lead: tuple) -> None:
+    net = make()
+    x = torch.randn(T, *lead, IN)
+    task = torch.arange(T).view(T, *[1] * len(lead)).expand(T, *lead)
+    torch.testing.assert_close(net(x), net(x, task))
+
+
+def test_samples_do_not_see_each_other(make) -> None:
+    net, x, task = make(), torch.randn(8, IN), torch.randint(T, (8,))
+    order = torch.randperm(8)
+    torch.testing.assert_close(net(x, task)[order], net(x[order], task[order]))
+
+
+def test_task_changes_output(make) -> None:
+    net, x = make(), torch.randn(1, IN).expand(T, IN)
+    y = net(x, torch.arange(T))
+    assert all(not torch.allclose(y[i], y[j]) for i in range(T) for j in range(i))
+
+
+def test_every_parameter_gets_a_gradient(make) -> None:
+    net = make()
+    net(torch.randn(T, 64, IN)).square().sum().backward()
+    for name, p in net.named_parameters():
+        assert p.grad is not None and (p.grad != 0).any(), name
+
+
+def test_state_dict_round_trip(make) -> None:
+    one, two, x = make(), make(), torch.randn(T, B, IN)
+    assert not torch.equal(one(x), two(x))
+    two.load_state_dict(one.state_dict())
+    assert torch.equal(one(x), two(x))
+
+
+def test_ensemble_is_its_copies(make) -> None:
+    copies = [make() for _ in range(3)]
+    pool = iter(copies)
+    ensemble = Ensemble(lambda: next(pool), 3)
+    x, task = torch.randn(T, B, IN), torch.randint(T, (T, B))
+    again = [
+        make() for _ in range(3)
+    ]  # the first copy became the ensemble's skeleton: rebuild each from the stacked weights
+    for i, net in enumerate(again):
+        net.load_state_dict({k.removeprefix("net."): v[i] for k, v in ensemble.state_dict().items()})
+        torch.testing.assert_close(ensemble(x)[i], net(x))
+        torch.testing.assert_close(ensemble(x, task)[i], net(x, task))
+    assert not torch.equal(ensemble(x)[0], ensemble(x)[1])
+
+
+def test_initialisation() -> None:
+    """He-uniform hidden weights, zero biases, head in +-bound (McLean et al.)."""
+    net = get_object("lit_mtrl.nets.multi_head.MultiHead")(IN, OUT, T, 1e-3, width=400, depth=3)
+    bound = (6 / (IN + T)) ** 0.5
+    w = net.torso.first.weight
+    assert w.abs().max() <= bound and w.abs().max() > 0.98 * bound
+    assert abs(float(net.torso.rest[0].weight.std()) - (2 / 400) ** 0.5) < 1e-3
+    assert all((layer.bias == 0).all() for layer in [net.torso.first, *net.torso.rest])
+    assert net.heads.weight.abs().max() <= 1e-3 and net.heads.bias.abs().max() > 1e-4

@@ -1,0 +1,182 @@
+"""A run that is killed and resumed ends bit-identical to one that was never interrupted."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import environment
+
+DEBUG = ["--config", "debug", "frames=3600", "collector.steps=5"]
+MT = [
+    *("--config", "mt10_mtmhsac", "benchmark=custom", "logger=csv", "network.width=32", "replay.per_task=16"),
+    *("collector.random_steps=200", "collector.workers=2", "eval.episodes=3", "env.copies=2", "env.horizon=150"),
+    *("frames=10_800", "epoch_frames=2700", "logger.log_frames=300"),
+]
+
+
+def fit(folder: Path, *args: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "lit_mtrl", "fit", *args]
+    return subprocess.run(
+        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def kill_after(folder: Path, run: Path, frames: int, *args: str) -> None:
+    """Start a run and SIGKILL it once it has logged more than ``frames``; its workers must die with it."""
+    command = [sys.executable, "-m", "lit_mtrl", "fit", *args]
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment(), start_new_session=True, stderr=subprocess.DEVNULL
+    )
+    deadline = time.time() + 300
+    while process.poll() is None and time.time() < deadline:
+        if (run / "metrics.csv").exists() and any(int(r["frames"]) > frames for r in read(run / "metrics.csv")):
+            break
+        time.sleep(0.02)
+    assert process.poll() is None, "the run ended before it could be killed"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    deadline = time.time() + 10
+    while any_left(process.pid) and time.time() < deadline:
+        time.sleep(0.1)
+    assert not any_left(process.pid), "processes of the killed run are still alive"
+
+
+def any_left(group: int) -> bool:
+    stats = [stat for path in Path("/proc").glob("[0-9]*/stat") if (stat := _text(path))]
+    fields = [stat.rpartition(")")[2].split() for stat in stats]  # state, parent, process group, ...
+    return any(int(f[2]) == group and f[0] != "Z" for f in fields)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["frames"]]
+
+
+def same(a: object, b: object, where: str = "") -> None:
+    """Bit equality of nested plain types and tensors."""
+    assert type(a) is type(b), where
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        assert a.dtype == b.dtype and torch.equal(a, b), where
+    elif isinstance(a, dict) and isinstance(b, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            same(x, y, f"{where}[{i}]")
+    else:
+        assert a == b, where
+
+
+def compare(one: Path, two: Path) -> None:
+    a, b = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (one, two))
+    for checkpoint in (a, b):
+        del checkpoint["loops"]  # Lightning's own progress holds counts of batches since the last start
+        del checkpoint["lit_mtrl"]["config"]
+    same(a, b)
+    files = sorted(p.relative_to(one) for p in (one / "checkpoints" / "last").rglob("*.memmap"))
+    assert files
+    for file in files:
+        assert (one / file).read_bytes() == (two / file).read_bytes(), file
+    assert (one / "eval.csv").read_text() == (two / "eval.csv").read_text()
+    assert [r["frames"] for r in read(one / "metrics.csv")] == [r["frames"] for r in read(two / "metrics.csv")]
+
+
+@pytest.mark.parametrize("config", [DEBUG, pytest.param(MT, marks=pytest.mark.slow)], ids=["probes", "metaworld"])
+def test_killed_and_resumed_is_bit_identical(config: list[str], tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    done = fit(tmp_path, *config, f"output_dir={whole}")
+    assert done.returncode == 0, done.stderr
+    epoch = 2700 if config is MT else 300
+    kill_after(tmp_path, killed, 2 * epoch, *config, f"output_dir={killed}")
+    done = fit(tmp_path, "--resume", str(killed))
+    assert done.returncode == 0, done.stderr
+    compare(whole, killed)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    done = fit(folder, "--config", "debug", f"output_dir={folder}/run")
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def test_what_a_run_leaves_behind(finished: Path) -> None:
+    left = {str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file()}
+    files = ("config.yaml", "metrics.csv", "eval.csv", "train.log", "checkpoints/last.ckpt", "checkpoints/best.ckpt")
+    assert left >= {*files, "checkpoints/last/manifest.json"}
+    assert not [p for p in left if p.endswith((".new", ".old"))]
+    rows = read(finished / "eval.csv")
+    assert [(r["frames"], r["task"]) for r in rows] == [
+        (f, t) for f in ("300", "600") for t in ("reach", "push", "pick-place")
+    ]
+    assert {"loss/critic", "alpha/reach", "norm/actor/grad", "norm/critic/params"} <= read(finished / "metrics.csv")[
+        -1
+    ].keys()
+
+
+def test_budget_can_grow(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    done = fit(tmp_path, "--resume", str(run), "frames=900")
+    assert done.returncode == 0, done.stderr
+    whole = fit(tmp_path, "--config", "debug", "frames=900", f"output_dir={tmp_path}/whole")
+    assert whole.returncode == 0, whole.stderr
+    compare(tmp_path / "whole", run)
+
+
+def test_config_of_a_run_repeats_it(finished: Path, tmp_path: Path) -> None:
+    done = fit(tmp_path, "--config", str(finished / "config.yaml"), f"output_dir={tmp_path}/again")
+    assert done.returncode == 0, done.stderr
+    compare(finished, tmp_path / "again")
+
+
+def test_refusals(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+
+    def refused(*args: str) -> str:
+        done = fit(tmp_path, *args)
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.count("\n") == 1
+        return done.stderr
+
+    assert "already holds a run" in refused("--config", str(run / "config.yaml"), f"output_dir={run}")
+    assert "finished at 600 frames" in refused("--resume", str(run))
+    said = refused("--resume", str(run), "frames=900", "algo.gamma=0.5", "seed=3")
+    assert "algo.gamma (0.99 there, 0.5 here)" in said and "seed (0 there, 3 here)" in said
+    (run / "checkpoints" / "last" / "manifest.json").write_text(json.dumps({"frames": 1}))
+    assert "no replay belongs" in refused("--resume", str(run), "frames=900")
+    whole = (run / "checkpoints" / "last.ckpt").read_bytes()
+    (run / "checkpoints" / "last.ckpt").write_bytes(whole[: len(whole) // 2])
+    assert "truncated" in refused("--resume", str(run), "frames=900")
+    shutil.rmtree(run / "checkpoints")
+    assert "holds no checkpoints/last.ckpt" in refused("--resume", str(run), "frames=900")
+
+
+def test_checkpoint_evaluates_like_the_run(finished: Path, cli) -> None:
+    done = cli("test", "--ckpt", str(finished / "checkpoints" / "last.ckpt"), "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    rows = read(finished / "eval.csv")[-3:]
+    assert [str(row["return"]) for row in report["tasks"]] == [row["return"] for row in rows]
