@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import lightning
+import torch
 
 from lit_mtrl.agent import Agent
 from lit_mtrl.envs.base import Suite
@@ -61,7 +62,7 @@ class Evaluation(lightning.Callback):
         metrics["time/evaluation"] = time.perf_counter() - start
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=pl_module.frames)
-        trainer.callback_metrics["eval/success"] = metrics["eval/success"]
+        trainer.callback_metrics["eval/success"] = torch.tensor(metrics["eval/success"])
         logging.getLogger("lit_mtrl").info(
             "%s frames: evaluation success %.3f in %.0f s (%s)",
             f"{pl_module.frames:,}",

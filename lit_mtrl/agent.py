@@ -150,7 +150,7 @@ class Agent(lightning.LightningModule):
             "tasks": list(self.tasks),
             "config": self.config,
             "rng": torch.get_rng_state(),
-            "run_id": next((logger.run_id for logger in self.loggers if hasattr(logger, "run_id")), None),
+            "run_id": next(filter(None, (getattr(logger, "run_id", None) for logger in self.loggers)), None),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
 

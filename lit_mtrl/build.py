@@ -14,6 +14,7 @@ from typing import Any
 import lightning
 import torch
 from hydra.utils import get_object
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
@@ -55,7 +56,7 @@ class Run:
         self.data = build_data(cfg, suite, algorithm)
         if checkpoint:
             self.data.resume_replay(find_sidecar(self.folder / "checkpoints", self.done) / "replay")
-        self.loggers = [CSVLogger(self.folder)]
+        self.loggers: list[Any] = [CSVLogger(self.folder)]
         if "_target_" in cfg.logger:
             self.loggers.append(build_logger(cfg, suite, checkpoint))
         callbacks = [make(cfg.eval), *(make(value) for value in cfg.callbacks.values())]
@@ -113,15 +114,16 @@ def build_suite(cfg: DictConfig) -> Suite:
 
 def build_algorithm(cfg: DictConfig, suite: Suite) -> Algorithm:
     """The algorithm with freshly initialised networks; seed PyTorch first."""
-    sizes = dict(obs_dim=suite.obs_dim, action_dim=suite.action_dim, num_tasks=len(suite.tasks))
-    return make(cfg.algo, **{part: _factory(cfg[part], cfg.network) for part in ("actor", "critic")}, **sizes)
+    sizes: Any = dict(obs_dim=suite.obs_dim, action_dim=suite.action_dim, num_tasks=len(suite.tasks))
+    parts: Any = {part: _factory(cfg[part], cfg.network) for part in ("actor", "critic")}
+    return make(cfg.algo, **parts, **sizes)
 
 
 def build_data(cfg: DictConfig, suite: Suite, algorithm: Algorithm) -> DataModule:
     """Collector, replay and budget."""
     workers = cfg.collector.workers or min(len(os.sched_getaffinity(0)), len(suite.tasks))
-    collector: dict[str, Any] = {**cfg.collector, "workers": workers}
-    budget = dict(seed=cfg.seed, frames=cfg.frames, epoch_frames=cfg.epoch_frames)
+    collector: Any = {**cfg.collector, "workers": workers}
+    budget: Any = dict(seed=cfg.seed, frames=cfg.frames, epoch_frames=cfg.epoch_frames)
     return DataModule(suite, algorithm, copies=cfg.env.copies, **budget, **collector, **cfg.replay)
 
 
@@ -156,7 +158,7 @@ def build_trainer(cfg: DictConfig, epochs: int, callbacks: list[Any], loggers: l
             log_every_n_steps=1,
             use_distributed_sampler=False,
         )
-    except (lightning.fabric.utilities.exceptions.MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, ValueError) as error:
         raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
 
 

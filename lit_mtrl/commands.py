@@ -65,7 +65,7 @@ def test(args: argparse.Namespace) -> int:
     from lit_mtrl.checkpoint import load
 
     checkpoint = load(Path(args.ckpt), "--ckpt")
-    cfg = override_saved(OmegaConf.create(checkpoint["lit_mtrl"]["config"]), args.overrides)
+    cfg = override_saved(DictConfig(checkpoint["lit_mtrl"]["config"]), args.overrides)
     suite = build_suite(cfg)
     algorithm = build_algorithm(cfg, suite)
     prefix = "algorithm."

@@ -63,7 +63,7 @@ def compose(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
         require(
             len(files) == 1, f"--config {configs[0]}: a saved config.yaml is complete; give it alone and override keys"
         )
-        return override_saved(OmegaConf.create(saved[0]), overrides)
+        return override_saved(DictConfig(saved[0]), overrides)
     with _hydra([path for path, _ in files]) as extra:
         return _compose(extra, overrides)
 
@@ -101,7 +101,8 @@ def _compose(given: list[str], overrides: Sequence[str]) -> DictConfig:
         if key.startswith("hydra."):
             choices.append(text)
         elif key in chosen and not isinstance(override.value(), dict):
-            names = override.value() if isinstance(override.value(), list) else [override.value()]
+            value: Any = override.value()
+            names = value if isinstance(value, list) else [value]
             for name in names if text not in given else []:
                 require(name is None or name in chosen[key], unknown(key, name, chosen[key]))
             choices.append(text)
@@ -118,7 +119,7 @@ def _compose(given: list[str], overrides: Sequence[str]) -> DictConfig:
             texts.append(f"++{text.lstrip('+')}" if _in_part_network(override.key_or_group) else text)
         cfg = hydra_compose("config", [*choices, *texts])
         _check_types(cfg, schema)
-        return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+        return DictConfig(OmegaConf.to_container(cfg, resolve=True))
     except HydraException as error:
         raise ConfigError(_first_line(error)) from error
     except OmegaConfBaseException as error:
@@ -220,10 +221,9 @@ def _read(config: str) -> tuple[Path, dict[str, Any]]:
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"--config {config}: not readable as YAML: {_first_line(error)}") from error
     require(content not in (None, {}), f"--config {config}: is empty; start from a file of conf/experiment")
-    require(
-        isinstance(content, dict), f"--config {config}: must hold a mapping of keys, like the files in conf/experiment"
-    )
-    return path.resolve(), {str(k): v for k, v in content.items()}  # pyright: ignore[reportAttributeAccessIssue]
+    if not isinstance(content, dict):
+        raise ConfigError(f"--config {config}: must hold a mapping of keys, like the files in conf/experiment")
+    return path.resolve(), {str(k): v for k, v in content.items()}
 
 
 @contextmanager

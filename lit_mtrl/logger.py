@@ -356,6 +356,7 @@ def _create(database: Path) -> None:
 
 @contextlib.contextmanager
 def _environment(**values: str) -> Iterator[None]:
+    """Environment variables set for a while."""
     old = {key: os.environ.get(key) for key in values}
     os.environ.update(values)
     try:
@@ -367,6 +368,7 @@ def _environment(**values: str) -> Iterator[None]:
 
 
 def _unusable(uri: str, reason: str) -> str:
+    """The message of a `ConfigError` about the address, with the remedy."""
     remedy = f"use {SQLITE}PATH with a PATH that can be written, or the http:// address of a running MLflow server"
     return f"logger.tracking_uri={_public(uri)}: {reason}; {remedy}"
 
@@ -377,6 +379,7 @@ def _public(text: str) -> str:
 
 
 def _line(error: Exception) -> str:
+    """Kind and first line of an error."""
     return _public(f"{type(error).__name__}: {error}".splitlines()[0][:400])
 
 

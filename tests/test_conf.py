@@ -26,7 +26,7 @@ def test_every_experiment_builds(name: str, tmp_path: Path) -> None:
 def test_every_choice_builds(group: str, name: str, tmp_path: Path) -> None:
     logger = [] if group == "logger" else ["logger=csv"]
     cfg = compose(
-        ["debug"], [f"{group}={name}", *logger, f"output_dir={tmp_path}/run", "frames=100_000", "epoch_frames=50_000"]
+        ["debug"], [f"{group}={name}", *logger, f"output_dir={tmp_path}/run", "frames=150_000", "epoch_frames=75_000"]
     )
     Run(cfg)
     assert not (tmp_path / "run").exists()

@@ -170,8 +170,8 @@ def test_losses_are_counted_and_do_not_stop(
     with caplog.at_level(logging.WARNING):
         logger.finalize("success")
     assert tries == ["lost"] * 3 + ["lost"] + ["fine"] + ["late"] * 2
-    messages = [record.getMessage() for record in caplog.records if record.name == "lit_mtrl.logger"]
-    assert len(messages) <= 2 and "lacks 2 points" in messages[-1]
+    messages = [record.getMessage() for record in caplog.records if record.name.startswith("lit_mtrl.")]
+    assert len(messages) == 2 and "lacks 2 points" in messages[-1]
     run = client(tmp_path).get_run(logger.run_id)
     assert run.info.status == "FINISHED" and run.data.metrics == {"fine": 1.0, "late": 1.0}
 
@@ -194,7 +194,7 @@ def test_a_store_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None
         sender.put(release.wait, 10)
     start = time.perf_counter()
     assert sender.close(release.wait, 0.2) == 51
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < 10
     release.set()
 
 
@@ -222,7 +222,7 @@ def test_server_that_does_not_answer(make: Callable[..., MLflowLogger], monkeypa
         start = time.perf_counter()
         with pytest.raises(ConfigError, match=r"^logger.tracking_uri=http://127"):
             make(uri=f"http://127.0.0.1:{silent.getsockname()[1]}")
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 8
 
 
 def test_unusable_files(make: Callable[..., MLflowLogger], tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_parallel_jobs_make_the_default_store(tmp_path: Path, migrated: Path, ca
     for process in jobs:
         process.start()
     for process in jobs:
-        process.join(100)
+        process.join(300)
     assert [process.exitcode for process in jobs] == [0, 0]
     assert capfd.readouterr() == ("", "")
     store = client(tmp_path)

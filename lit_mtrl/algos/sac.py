@@ -55,7 +55,7 @@ class SAC(Algorithm):
         require(0 < tau <= 1, f"algo.tau={tau}: the target's step lies in (0, 1]")
         require(initial_temperature > 0, f"algo.initial_temperature={initial_temperature}: temperatures are positive")
         sizes = dict(obs_dim=obs_dim, action_dim=action_dim, num_tasks=num_tasks)
-        self.actor, self.critic = actor(**sizes), critic(**sizes)
+        self.actor, self.critic = actor(**sizes), critic(**sizes)  # pyright: ignore[reportAttributeAccessIssue]
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
         size = 1 if shared_temperature else num_tasks
         self.log_alpha = nn.Parameter(torch.full((size,), float(initial_temperature)).log())
@@ -107,7 +107,7 @@ class SAC(Algorithm):
     @torch.no_grad()
     def after_update(self) -> None:
         target, critic = self._pairs
-        torch._foreach_lerp_(target, critic, self.tau)
+        torch._foreach_lerp_(target, critic, self.tau)  # pyright: ignore
 
     def _noise(self, batch: TensorDictBase) -> Tensor:
         action = batch[ACTION]

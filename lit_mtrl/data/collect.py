@@ -12,6 +12,7 @@ import os
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -44,8 +45,8 @@ class TaskCollector:
         self._source, self._names = policy, list(suite.tasks)
         self._policy = copy.deepcopy(policy).cpu().requires_grad_(False)
         self._owned = [list(range(tasks))[w * tasks // workers : (w + 1) * tasks // workers] for w in range(workers)]
-        make = [partial(VectorEnv, suite, owned, copies) for owned in self._owned]
-        common = dict(
+        make: list[Any] = [partial(VectorEnv, suite, owned, copies) for owned in self._owned]
+        common: Any = dict(
             total_frames=-1,
             device="cpu",
             use_buffers=True,
@@ -56,7 +57,9 @@ class TaskCollector:
         if workers == 1:
             self._logs = None
             frames = steps * copies * tasks
-            self._collector = Collector(make[0], self._policy, frames_per_batch=frames, track_traj_ids=False, **common)
+            self._collector: Any = Collector(
+                make[0], self._policy, frames_per_batch=frames, track_traj_ids=False, **common
+            )
         else:
             self._logs = tempfile.TemporaryDirectory(prefix="lit_mtrl-workers-")
             logged = [partial(_worker_env, m, self._log(w)) for w, m in enumerate(make)]
@@ -82,14 +85,15 @@ class TaskCollector:
 
     def publish(self) -> None:
         """Send the policy's present weights and orders to everyone who acts."""
-        weights = TensorDict.from_module(self._source).data
-        self._guard(lambda: self._collector.update_policy_weights_(weights.cpu()))
+        weights: Any = TensorDict.from_module(self._source)
+        self._guard(lambda: self._collector.update_policy_weights_(weights.data.cpu()))
 
     def collect(self) -> TensorDictBase:
         """The next n vector steps, in memory of their own."""
         data = self._guard(lambda: next(self._iterator))  # [T * copies, n]
         data = data.exclude("collector").unflatten(0, (self.num_tasks, self.copies))
-        return data.permute(2, 1, 0).reshape(self.steps * self.copies, self.num_tasks).contiguous()
+        # The clone is for shapes that would otherwise stay a view of the collector's buffer.
+        return data.permute(2, 1, 0).clone().reshape(self.steps * self.copies, self.num_tasks).contiguous()
 
     def shutdown(self) -> None:
         self._collector.shutdown()

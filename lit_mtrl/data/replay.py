@@ -28,7 +28,7 @@ class PerTaskSampler(Sampler):
 
     def sample(self, storage: Storage, batch_size: int) -> tuple[tuple[torch.Tensor, torch.Tensor], dict]:
         shape = (self.updates, self.num_tasks, self.per_task)
-        time = torch.randint(len(storage), shape, generator=self.generator)
+        time = torch.randint(len(storage), shape, generator=self.generator)  # pyright: ignore[reportArgumentType]
         return (time, torch.arange(self.num_tasks).view(1, -1, 1)), {}
 
     def _empty(self, *args: object, **kwargs: object) -> None:

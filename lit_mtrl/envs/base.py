@@ -13,6 +13,9 @@ success latched over the episode, and episode statistics. A suite with a faster 
 with the same specs instead.
 """
 
+# TorchRL's specs take tuples as shapes; their annotations do not say so.
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -79,7 +82,8 @@ class VectorEnv(EnvBase):
         self._set_seed(0)
 
     def _make_specs(self) -> None:
-        n, suite = self.batch_size[0], self.suite
+        suite = self.suite
+        n = self.batch_size[0]
         stats = {
             "success": Categorical(2, shape=(n, 1), dtype=torch.bool),
             "episode_return": Unbounded((n, 1)),

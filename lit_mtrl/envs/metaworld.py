@@ -88,7 +88,7 @@ class MetaWorld:
         return gymnasium.vector.SyncVectorEnv(makers, autoreset_mode=mode)
 
     def tags(self) -> dict[str, str]:
-        names = {tuple(v): k for k, v in BENCHMARKS.items()}
+        names: dict[tuple[str, ...], str] = {tuple(v): k for k, v in BENCHMARKS.items()}
         return {
             "backend": "metaworld",
             "benchmark": names.get(tuple(self.tasks), f"mt{len(self.tasks)}-" + "+".join(self.tasks)),
@@ -140,7 +140,7 @@ def _draw_goals(tasks: Sequence[str], number: int, seed: int) -> list[NDArray]:
             env._freeze_rand_vec = False
             env._set_task_called = True
             env._set_task_inner()
-            env.do_simulation = lambda *args: None  # see NOTE 1
+            setattr(env, "do_simulation", lambda *args: None)  # noqa: B010  see NOTE 1
             drawn = []
             for _ in range(number):
                 env.reset()
