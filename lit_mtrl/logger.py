@@ -5,21 +5,28 @@ from __future__ import annotations
 import atexit
 import contextlib
 import csv
-import fcntl
 import logging
-import os
-import queue
 import re
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
+from lit_mtrl.mlflow_store import (
+    SQLITE,
+    Sender,
+    checked_uri,
+    create_sqlite,
+    environment,
+    first_line,
+    import_mlflow,
+    locked,
+    public,
+    unusable,
+)
 from lit_mtrl.spec import ConfigError, require
 
 log = logging.getLogger(__name__)
@@ -31,7 +38,6 @@ FLUSH = 60.0
 ANSWER = 8
 """Seconds that a server has to answer when a run starts."""
 STATUS = {"success": "FINISHED", "finished": "FINISHED", "killed": "KILLED"}
-SQLITE = "sqlite:///"
 
 
 class CSVLogger(Logger):
@@ -129,7 +135,7 @@ class MLflowLogger(Logger):
         run_id: str | None = None,
     ):
         super().__init__()
-        self.tracking_uri = _checked(tracking_uri or f"{SQLITE}mlflow.db")
+        self.tracking_uri = checked_uri(tracking_uri or f"{SQLITE}mlflow.db")
         self.run_name, self.tags, self.params, self.run_id = run_name, tags, params, run_id
         self.folder, self._experiment = Path(folder), experiment
         self._database = Path(self.tracking_uri.removeprefix(SQLITE)) if self.tracking_uri.startswith(SQLITE) else None
@@ -156,7 +162,7 @@ class MLflowLogger(Logger):
         if self._sender is not None:
             return
         try:
-            with _locked(self._database) if self._database else contextlib.nullcontext():
+            with locked(self._database) if self._database else contextlib.nullcontext():
                 experiment_id = self._open()
             if self.run_id is None:
                 self.run_id = self._new_run(experiment_id)
@@ -165,8 +171,8 @@ class MLflowLogger(Logger):
         except ConfigError:
             raise
         except Exception as error:  # SQLAlchemy's, requests' and the system's errors come through MLflow unchanged
-            raise ConfigError(_unusable(self.tracking_uri, _line(error))) from error
-        log.info("MLflow: run %s of experiment %s in %s", self.run_id, self._experiment, _public(self.tracking_uri))
+            raise ConfigError(unusable(self.tracking_uri, first_line(error))) from error
+        log.info("MLflow: run %s of experiment %s in %s", self.run_id, self._experiment, public(self.tracking_uri))
         self._sender = Sender()
         atexit.register(self.finalize, "failed")
         if (self.folder / "config.yaml").exists():
@@ -210,14 +216,14 @@ class MLflowLogger(Logger):
 
     def _open(self) -> str:
         """Make ``self._client``; returns the experiment's id, or an empty text if there is a run to be continued."""
-        mlflow, database = _mlflow(), self._database
+        mlflow, database = import_mlflow(), self._database
         if database and not (database.exists() and database.stat().st_size):
             missing = f"no such file, yet the checkpoint's run {self.run_id} is to be continued"
-            require(self.run_id is None, _unusable(self.tracking_uri, missing))
-            _create(database)
+            require(self.run_id is None, unusable(self.tracking_uri, missing))
+            create_sqlite(database)
         self._client = mlflow.MlflowClient(self.tracking_uri)
         # MLflow itself would try for four minutes to reach a server.
-        with _environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT=str(ANSWER)):
+        with environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT=str(ANSWER)):
             found = self._client.get_experiment_by_name(self._experiment)
         if self.run_id is not None:
             active = self._client.get_run(self.run_id).info.lifecycle_stage == "active"
@@ -251,136 +257,6 @@ class MLflowLogger(Logger):
                 self._client.delete_run(run_id)
             raise
         return run_id
-
-
-class Sender:
-    """One thread that makes calls in the order given, so that the caller does not wait for a store.
-
-    A call that fails is repeated after each of ``pauses``, but tried only once while the one before it was lost too.
-    ``patience``: seconds that `put` waits for a place in the queue of ``size`` calls before the call is lost.
-    """
-
-    size, patience, pauses = 1000, 60.0, (1.0, 5.0, 15.0)
-
-    def __init__(self):
-        self._given = self._sent = 0
-        self._failing = self._warned = False
-        self._queue: queue.Queue[tuple[Callable[[], object], int] | None] = queue.Queue(self.size)
-        # Daemonic: a store that hangs must not keep a finished process alive.
-        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
-        self._thread.start()
-
-    def put(self, call: Callable[[], object], count: int) -> None:
-        """Queue a call that carries ``count`` things; a full queue blocks, unless the store is failing."""
-        self._given += count
-        try:
-            self._queue.put((call, count), timeout=0 if self._failing else self.patience)
-        except queue.Full:
-            self._warn("the store is too slow")
-
-    def close(self, end: Callable[[], object], seconds: float) -> int:
-        """Make the queued calls and ``end``, within ``seconds``; returns how many things are lost, with ``end``."""
-        self._given += 1
-        deadline = time.monotonic() + seconds
-        with contextlib.suppress(queue.Full):
-            self._queue.put((end, 1), timeout=seconds)
-            self._queue.put(None, timeout=max(0.0, deadline - time.monotonic()))
-        self._thread.join(max(0.0, deadline - time.monotonic()))
-        return self._given - self._sent
-
-    def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            call, count = item
-            self._failing = not self._try(call)
-            self._sent += 0 if self._failing else count
-
-    def _try(self, call: Callable[[], object]) -> bool:
-        for pause in (0.0,) if self._failing else (0.0, *self.pauses):
-            time.sleep(pause)
-            try:
-                call()
-                return True
-            except Exception as error:  # whatever it is, training must go on
-                reason = _line(error)
-        self._warn(reason)
-        return False
-
-    def _warn(self, reason: str) -> None:
-        if not self._warned:
-            log.warning("MLflow: points or files are being lost, metrics.csv has all metrics: %s", reason)
-        self._warned = True
-
-
-def _mlflow() -> Any:
-    """The package, imported late since that takes seconds, without its progress notes and reports of usage."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    import mlflow
-
-    # The last one prints a traceback for every error that it also raises, such as a database locked for a while.
-    for name, level in ("mlflow", "WARNING"), ("alembic", "WARNING"), ("mlflow.store.db.utils", "CRITICAL"):
-        logging.getLogger(name).setLevel(level)
-    return mlflow
-
-
-def _checked(uri: str) -> str:
-    """The address, absolute if it names an SQLite file; `ConfigError` if MLflow has no such store."""
-    scheme, separator, _ = uri.partition("://")
-    require(bool(separator) and scheme != "file", _unusable(uri, "MLflow no longer keeps runs in plain folders"))
-    if not scheme.startswith("sqlite"):
-        return uri
-    path = uri.removeprefix(SQLITE)
-    require(path not in ("", uri, ":memory:"), _unusable(uri, "not the path of an SQLite file"))
-    return SQLITE + str(Path(path).absolute())
-
-
-@contextlib.contextmanager
-def _locked(database: Path) -> Iterator[None]:
-    """Hold ``<database>.lock``; `OSError` if the folder or an existing database cannot be written."""
-    database.parent.mkdir(parents=True, exist_ok=True)
-    if database.exists():
-        database.open("r+b").close()  # MLflow would try for a minute and a half
-    with database.with_name(database.name + ".lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _create(database: Path) -> None:
-    """Make a database with MLflow's tables, under another name until it is whole: MLflow cannot repair half of one."""
-    new = database.with_name(database.name + ".new")
-    for path in (new, new.with_name(new.name + "-journal")):
-        path.unlink(missing_ok=True)
-    _mlflow().MlflowClient(f"{SQLITE}{new}").search_experiments(max_results=1)
-    new.replace(database)
-
-
-@contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Environment variables set for a while."""
-    old = {key: os.environ.get(key) for key in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for key, value in old.items():
-            os.environ.pop(key)
-            os.environ.update({} if value is None else {key: value})
-
-
-def _unusable(uri: str, reason: str) -> str:
-    """The message of a `ConfigError` about the address, with the remedy."""
-    remedy = f"use {SQLITE}PATH with a PATH that can be written, or the http:// address of a running MLflow server"
-    return f"logger.tracking_uri={_public(uri)}: {reason}; {remedy}"
-
-
-def _public(text: str) -> str:
-    """The text without the passwords in its addresses."""
-    return re.sub(r"//[^/@]*@", "//***@", text)
-
-
-def _line(error: Exception) -> str:
-    """Kind and first line of an error."""
-    return _public(f"{type(error).__name__}: {error}".splitlines()[0][:400])
 
 
 def _key(text: str) -> str:

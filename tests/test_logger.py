@@ -21,6 +21,13 @@ import lit_mtrl.logger
 from lit_mtrl.logger import CSVLogger, MLflowLogger, Sender, keep_rows_until
 from lit_mtrl.spec import ConfigError
 
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore:The ``noload`` loader strategy:DeprecationWarning"
+    ),  # MLflow's use of SQLAlchemy
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),  # the forked jobs
+]
+
 PARAMS = {
     "seed": 3,
     "algo": {"_target_": "lit_mtrl.algos.sac.SAC", "gamma": 0.99, "widths": [400, 400], "note": "x" * 900},

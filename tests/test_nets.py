@@ -93,6 +93,7 @@ def test_initialisation() -> None:
     """He-uniform hidden weights, zero biases, head in +-bound (McLean et al.)."""
     net = get_object("lit_mtrl.nets.multi_head.MultiHead")(IN, OUT, T, 1e-3, width=400, depth=3)
     bound = (6 / (IN + T)) ** 0.5
+    net.requires_grad_(False)
     w = net.torso.first.weight
     assert w.abs().max() <= bound and w.abs().max() > 0.98 * bound
     assert abs(float(net.torso.rest[0].weight.std()) - (2 / 400) ** 0.5) < 1e-3

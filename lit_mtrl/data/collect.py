@@ -2,13 +2,15 @@
 
 NOTE 1: TorchRL sets the main process' thread count to (threads - workers); we pass the count it had, since the workers are idle
         while the learner computes.
-NOTE 2: worker processes keep their standard error in a file, so that the error of one that dies can be quoted.
+NOTE 2: the weights' acknowledgements are awaited by a scheme of our own (`_WatchedWeights`): a worker that died would be waited for.
+NOTE 3: worker processes keep their standard error in a file, so that the error of one that dies can be quoted.
 """
 
 from __future__ import annotations
 
 import copy
 import os
+import queue
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -16,8 +18,10 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
+from torchrl._utils import _check_for_faulty_process
 from torchrl.collectors import Collector, MultiSyncCollector
 from torchrl.envs.utils import ExplorationType
+from torchrl.weight_update import SharedMemWeightSyncScheme
 
 from lit_mtrl.envs.base import Suite, VectorEnv
 from lit_mtrl.policies import ActingPolicy
@@ -62,6 +66,7 @@ class TaskCollector:
             )
         else:
             self._logs = tempfile.TemporaryDirectory(prefix="lit_mtrl-workers-")
+            weights = _WatchedWeights()
             logged = [partial(_worker_env, m, self._log(w)) for w, m in enumerate(make)]
             self._collector = self._guard(
                 lambda: MultiSyncCollector(
@@ -71,9 +76,11 @@ class TaskCollector:
                     cat_results=0,
                     num_threads=torch.get_num_threads(),
                     num_sub_threads=1,
+                    weight_sync_schemes={"policy": weights},
                     **common,
                 )
             )
+            weights.workers = self._collector.procs
         self._iterator = iter(self._collector)
 
     def restart(self, stream: int) -> None:
@@ -109,7 +116,7 @@ class TaskCollector:
             return call()
         try:
             return call()
-        except (RuntimeError, EOFError, OSError) as error:
+        except Exception as error:
             raise WorkerError(self._obituary(error)) from error
 
     def _obituary(self, error: Exception) -> str:
@@ -120,6 +127,21 @@ class TaskCollector:
                 names = ", ".join(self._names[task] for task in owned)
                 lines.append(f"worker {worker} (tasks {names}) died: {said[-4000:]}")
         return "\n".join([str(error), *lines])
+
+
+class _WatchedWeights(SharedMemWeightSyncScheme):
+    """TorchRL waits without end for a worker to acknowledge its weights; this waits while the workers live."""
+
+    workers: Sequence[Any] = ()
+
+    def _wait_for_ack(self, worker_ids: int | list[int] | None = None, timeout: float | None = None) -> None:
+        for acknowledged in self._ack_queues.values():
+            while True:
+                try:
+                    acknowledged.get(timeout=1.0)
+                    break
+                except queue.Empty:
+                    _check_for_faulty_process(self.workers)
 
 
 def _worker_env(make: partial[VectorEnv], log: Path) -> VectorEnv:
