@@ -12,6 +12,7 @@ import copy
 import os
 import queue
 import tempfile
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ class TaskCollector:
         assert self._logs is not None
         return Path(self._logs.name) / f"{worker}.log"
 
-    def _guard(self, call):
+    def _guard(self, call: Callable[[], Any]) -> Any:
         if self._logs is None:
             return call()
         try:

@@ -1,0 +1,41 @@
+"""What is installed: pins and ranges agree, and the package knows its configuration wherever it is."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from lit_mtrl.compose import conf_dir
+from lit_mtrl.spec import ConfigError
+from tests.conftest import ROOT
+
+PINS = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.mark.parametrize("line", PROJECT["dependencies"], ids=str)
+def test_pins_are_in_the_ranges(line: str) -> None:
+    wanted = Requirement(line)
+    if wanted.name in PINS:
+        assert PINS[wanted.name] in wanted.specifier
+    assert version(wanted.name).split("+")[0] in wanted.specifier
+
+
+def test_extras() -> None:
+    assert set(PROJECT["optional-dependencies"]) == {"fast", "video", "export", "sweep", "dev"}
+    assert "2.6.2" not in PROJECT["dependencies"][1]  # two releases of lightning carried malware
+
+
+def test_conf_can_be_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert conf_dir() == ROOT / "conf"
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    monkeypatch.setenv("LIT_MTRL_CONF", str(tmp_path))
+    assert conf_dir() == tmp_path
+    monkeypatch.setenv("LIT_MTRL_CONF", str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match="LIT_MTRL_CONF"):
+        conf_dir()
