@@ -107,15 +107,12 @@ def test_episode_e_is_goal_e_and_nothing_else_is_played(episodes: int, goals: li
 
 
 def expected_on_probes(suite: Probes, actor: TanhGaussian) -> NDArray:
-    """Rewards ``[T, goals]`` of the mean actions, one at a time."""
-    rewards = np.empty((len(suite.tasks), suite.num_goals))
-    for task in range(len(suite.tasks)):
-        for goal, signal in enumerate(suite.signals):
-            obs = torch.tensor([signal, 0.0], dtype=torch.float32)
-            with torch.no_grad():
-                action = actor.mode(obs, torch.tensor(task)).numpy()
-            rewards[task, goal] = suite.true_q(task, obs.numpy(), action, 0.0)
-    return rewards
+    """Rewards ``[T, goals]`` of the mean actions, computed in the learner's layout, where row t is task t."""
+    signals = torch.as_tensor(suite.signals, dtype=torch.float32)
+    obs = torch.stack([signals, torch.zeros_like(signals)], -1).expand(len(suite.tasks), -1, -1)
+    with torch.no_grad():
+        action = actor.mode(obs)
+    return np.array([suite.true_q(t, obs[t].numpy(), action[t].numpy(), 0.0) for t in range(len(suite.tasks))])
 
 
 def test_every_task_is_played_by_its_own_mean_action() -> None:
