@@ -11,7 +11,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lit_mtrl.compose import compose, conf_dir, swept_keys
+from lit_mtrl.compose import compose, conf_dir, groups, swept_keys
 from lit_mtrl.spec import ConfigError, require
 
 CONFIGS = "LIT_MTRL_MULTIRUN_CONFIGS"
@@ -25,12 +25,14 @@ def launch(configs: Sequence[str], overrides: Sequence[str]) -> int:
     """
     swept = swept_keys(overrides)
     require(bool(swept), "--multirun: give at least one key several values, such as seed=0,1,2")
-    fixed = [
-        text for text in overrides if text.split("=", 1)[0].lstrip("+") not in swept and not text.startswith("hydra")
-    ]
+    fixed = [text for text in overrides if text.split("=", 1)[0] not in swept and not text.startswith("hydra")]
     compose(configs, fixed)  # one clear line now instead of one per job
     os.environ[CONFIGS], os.environ[SWEPT] = "\n".join(configs), "\n".join(swept)
-    sys.argv = [sys.argv[0], "--multirun", *overrides, "hydra.output_subdir=null", "hydra/job_logging=disabled"]
+    # Hydra only makes the combinations, so it need not know the keys; every job composes for itself.
+    chosen = [
+        text if text.split("=", 1)[0] in groups() or text.startswith("hydra") else f"++{text}" for text in overrides
+    ]
+    sys.argv = [sys.argv[0], "--multirun", *chosen, "hydra.output_subdir=null", "hydra/job_logging=disabled"]
     sys.argv += ["hydra.sweep.dir=outputs/multirun/${now:%Y-%m-%d_%H-%M-%S}", "hydra/hydra_logging=default"]
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)
     try:
@@ -46,14 +48,14 @@ def launch(configs: Sequence[str], overrides: Sequence[str]) -> int:
 
 def job(_: DictConfig) -> float | None:
     """One combination, in a process of its own."""
-    overrides = list(HydraConfig.get().overrides.task)
+    overrides = [text.lstrip("+") for text in HydraConfig.get().overrides.task]
     swept = os.environ[SWEPT].split("\n")
     if not any(text.startswith("run_name=") for text in overrides):
-        chosen = [text for text in overrides if text.split("=", 1)[0].lstrip("+") in swept]
+        chosen = [text for text in overrides if text.split("=", 1)[0] in swept]
         fixed = [text for text in overrides if text not in chosen]
         configs = [config for config in os.environ[CONFIGS].split("\n") if config]
         base = compose(configs, [*fixed, *(text for text in chosen if text.startswith("seed="))]).run_name
-        slug = "-".join(text.split(".")[-1].lstrip("+") for text in chosen if not text.startswith("seed="))
+        slug = "-".join(text.rsplit(".", 1)[-1] for text in chosen if not text.startswith("seed="))
         overrides.append(f"run_name='{base}{'-' if slug else ''}{slug}'")
     command = [sys.executable, "-m", "lit_mtrl", "fit", *overrides]
     for config in os.environ[CONFIGS].split("\n"):

@@ -17,7 +17,7 @@ def test_multirun_trains_every_combination(cli, tmp_path: Path) -> None:
 
 
 def test_swept_keys_name_the_run(cli, tmp_path: Path) -> None:
-    done = cli("fit", "--config", "debug", "frames=300", "-m", "network.width=8,16")
+    done = cli("fit", "--config", "debug", "frames=300", "-m", "actor.network.width=8,16")
     assert done.returncode == 0, done.stderr
     names = sorted(p.name for p in (tmp_path / "outputs/debug").iterdir())
     assert names == ["sac-multi_head-s0-width=16", "sac-multi_head-s0-width=8"]

@@ -32,4 +32,6 @@ def test_links(target: str) -> None:
 
 def test_make_targets_exist() -> None:
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert set(re.findall(r"\bmake ([a-z]+)\b", TEXT + (ROOT / "CONTRIBUTING.md").read_text())) <= set(targets) | {"and"}
+    assert set(re.findall(r"\bmake ([a-z]+)\b", TEXT + (ROOT / "CONTRIBUTING.md").read_text())) <= set(targets) | {
+        "and"
+    }

@@ -59,6 +59,10 @@ class MetaWorld:
             self._goals = _draw_goals(self.tasks, max(OFFICIAL_GOALS, self.num_goals), self.seed)
         return [goals[: self.num_goals] for goals in self._goals]
 
+    def __getstate__(self) -> dict:
+        self.draw_goals()  # once here, not in every process that gets the suite
+        return self.__dict__
+
     def make(self, task: int) -> MetaWorldTask:
         return MetaWorldTask(self.tasks[task], self.draw_goals()[task], self.rewards)
 
