@@ -67,7 +67,7 @@ class TaskCollector:
             )
         else:
             self._logs = tempfile.TemporaryDirectory(prefix="lit_mtrl-workers-")
-            weights = _WatchedWeights()
+            weights = _WatchedWeights()  # pyright: ignore[reportAbstractUsage]
             logged = [partial(_worker_env, m, self._log(w)) for w, m in enumerate(make)]
             self._collector = self._guard(
                 lambda: MultiSyncCollector(
@@ -136,7 +136,7 @@ class _WatchedWeights(SharedMemWeightSyncScheme):
     workers: Sequence[Any] = ()
 
     def _wait_for_ack(self, worker_ids: int | list[int] | None = None, timeout: float | None = None) -> None:
-        for acknowledged in self._ack_queues.values():
+        for acknowledged in self._ack_queues.values():  # pyright: ignore[reportAttributeAccessIssue]
             while True:
                 try:
                     acknowledged.get(timeout=1.0)

@@ -160,5 +160,5 @@ def _place_hand(env: SawyerXYZEnv, steps: int = 50) -> None:
     """In place of ``_reset_hand``: positions are computed, time does not pass."""
     import mujoco
 
-    mujoco.mj_forward(env.model, env.data)
+    mujoco.mj_forward(env.model, env.data)  # pyright: ignore[reportAttributeAccessIssue]
     env.init_tcp = env.tcp_center
