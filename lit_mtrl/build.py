@@ -121,10 +121,14 @@ def build_algorithm(cfg: DictConfig, suite: Suite) -> Algorithm:
 
 def build_data(cfg: DictConfig, suite: Suite, algorithm: Algorithm) -> DataModule:
     """Collector, replay and budget."""
-    workers = cfg.collector.workers or min(len(os.sched_getaffinity(0)), len(suite.tasks))
-    collector: Any = {**cfg.collector, "workers": workers}
+    collector: Any = {**cfg.collector, "workers": cfg.collector.workers or default_workers(suite)}
     budget: Any = dict(seed=cfg.seed, frames=cfg.frames, epoch_frames=cfg.epoch_frames)
     return DataModule(suite, algorithm, copies=cfg.env.copies, **budget, **collector, **cfg.replay)
+
+
+def default_workers(suite: Suite) -> int:
+    """One collecting process per core, but no more than tasks. `fit` writes it into the configuration: noise depends on it."""
+    return min(len(os.sched_getaffinity(0)), len(suite.tasks))
 
 
 def build_logger(cfg: DictConfig, suite: Suite, checkpoint: dict[str, Any] | None) -> Any:

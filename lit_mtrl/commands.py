@@ -35,6 +35,9 @@ def fit(args: argparse.Namespace) -> int:
     if args.print_config:
         print(OmegaConf.to_yaml(cfg), end="")
         return 0
+    from lit_mtrl.build import build_suite, default_workers
+
+    cfg.collector.workers = cfg.collector.workers or default_workers(build_suite(cfg))
     checkpoint = _resumed(cfg) if args.resume is not None else None
     if checkpoint is None:
         _require_free(Path(cfg.output_dir))

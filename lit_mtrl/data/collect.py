@@ -69,18 +69,22 @@ class TaskCollector:
             self._logs = tempfile.TemporaryDirectory(prefix="lit_mtrl-workers-")
             weights = _WatchedWeights()  # pyright: ignore[reportAbstractUsage]
             logged = [partial(_worker_env, m, self._log(w)) for w, m in enumerate(make)]
-            self._collector = self._guard(
-                lambda: MultiSyncCollector(
-                    logged,
-                    self._policy,
-                    frames_per_batch=[steps * copies * len(owned) for owned in self._owned],
-                    cat_results=0,
-                    num_threads=torch.get_num_threads(),
-                    num_sub_threads=1,
-                    weight_sync_schemes={"policy": weights},
-                    **common,
+            try:
+                self._collector = self._guard(
+                    lambda: MultiSyncCollector(
+                        logged,
+                        self._policy,
+                        frames_per_batch=[steps * copies * len(owned) for owned in self._owned],
+                        cat_results=0,
+                        num_threads=torch.get_num_threads(),
+                        num_sub_threads=1,
+                        weight_sync_schemes={"policy": weights},
+                        **common,
+                    )
                 )
-            )
+            except WorkerError:
+                self._logs.cleanup()
+                raise
             weights.workers = self._collector.procs
         self._iterator = iter(self._collector)
 
@@ -100,8 +104,7 @@ class TaskCollector:
         """The next n vector steps, in memory of their own."""
         data = self._guard(lambda: next(self._iterator))  # [T * copies, n]
         data = data.exclude("collector").unflatten(0, (self.num_tasks, self.copies))
-        # The clone is for shapes that would otherwise stay a view of the collector's buffer.
-        return data.permute(2, 1, 0).clone().reshape(self.steps * self.copies, self.num_tasks).contiguous()
+        return data.permute(2, 1, 0).reshape(self.steps * self.copies, self.num_tasks).contiguous()
 
     def shutdown(self) -> None:
         self._collector.shutdown()
