@@ -30,6 +30,7 @@ class Agent(lightning.LightningModule):
 
     ``tasks``: names in one-hot order. ``config``: the resolved configuration as plain types, saved in every checkpoint.
     ``log_frames``: training metrics are logged once in so many frames, averaged over the iterations between.
+    ``iteration`` holds the last iteration's metrics for callbacks, ``"<objective>/<key>"`` to T values, or one.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Agent(lightning.LightningModule):
         self.frames = 0
         self.recent: deque[tuple[float, float]] = deque(maxlen=EPISODES)
         self.latest: dict[str, float] = {}
+        self.iteration: dict[str, list[float]] = {}
         self._restored: dict[str, Any] | None = None
         self._reset_window()
 
@@ -89,6 +91,7 @@ class Agent(lightning.LightningModule):
             size = metrics[key].numel()
             values[key] = flat[at : at + size]
             at += size
+        self.iteration = values
         for key, value in values.items():
             old = self._sums.get(key)
             self._sums[key] = value if old is None else [a + b for a, b in zip(old, value, strict=True)]
@@ -100,7 +103,7 @@ class Agent(lightning.LightningModule):
             return
         for key in keys:
             if not metrics[key].isfinite().all():
-                finite = metrics[f"{key.split('/')[0]}/finite"]
+                finite = metrics.get(f"{key.split('/')[0]}/finite", torch.ones(len(self.tasks)))
                 first = (finite == finite.min()).nonzero().flatten().tolist()
                 names = ", ".join(self.tasks[i] for i in first)
                 message = f"{key} is not finite at {self.frames} frames, first for {names}; the last checkpoint is kept"
@@ -123,7 +126,10 @@ class Agent(lightning.LightningModule):
             mean = [v / self._iterations for v in values]
             if name == "finite":
                 continue
-            if name == "alpha":
+            if name == "masked":
+                share = {f"masked/{task}": v for task, v in zip(self.tasks, mean, strict=True) if v > 0}
+                metrics.update(share if objective == "critic" else {})
+            elif name == "alpha":
                 metrics.update({f"alpha/{task}": v for task, v in zip(self.tasks, mean, strict=True)})
             elif name.endswith("_norm"):
                 metrics[f"norm/{objective}/{'grad' if name == 'grad_norm' else 'params'}"] = mean[0]

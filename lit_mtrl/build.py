@@ -25,8 +25,7 @@ from lit_mtrl.checkpoint import find_sidecar
 from lit_mtrl.data.module import DataModule
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.logger import CSVLogger, keep_rows_until
-from lit_mtrl.spec import BENCHMARKS, ConfigError, require
-from lit_mtrl.suggest import unknown
+from lit_mtrl.spec import ConfigError, task_names
 
 log = logging.getLogger("lit_mtrl")
 
@@ -60,6 +59,9 @@ class Run:
         if "_target_" in cfg.logger:
             self.loggers.append(build_logger(cfg, suite, checkpoint))
         callbacks = [make(cfg.eval), *(make(value) for value in cfg.callbacks.values())]
+        for callback in callbacks:
+            if hasattr(callback, "check"):
+                callback.check(self.agent)
         self.trainer = build_trainer(cfg, self.data.epochs, callbacks, self.loggers)
 
     def fit(self) -> None:
@@ -75,8 +77,8 @@ class Run:
         file = logging.FileHandler(self.folder / "train.log")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(file)
-        for name in ("metrics.csv", "eval.csv"):
-            keep_rows_until(self.folder / name, self.done)
+        for table in self.folder.glob("*.csv"):
+            keep_rows_until(table, self.done)
         path = self.folder / "checkpoints" / "last.ckpt" if self.checkpoint else None
         try:
             log.info("%s", self.describe())
@@ -105,18 +107,18 @@ class Run:
 
 def build_suite(cfg: DictConfig) -> Suite:
     """The environment suite of ``benchmark`` and ``env``."""
-    tasks = cfg.benchmark.tasks
-    if isinstance(tasks, str):
-        require(tasks in BENCHMARKS, unknown("benchmark.tasks", tasks, BENCHMARKS))
-        tasks = BENCHMARKS[tasks]
-    return make(cfg.env, skip=("copies",), tasks=list(tasks), seed=cfg.seed)
+    return make(cfg.env, skip=("copies",), tasks=task_names(cfg.benchmark.tasks), seed=cfg.seed)
 
 
 def build_algorithm(cfg: DictConfig, suite: Suite) -> Algorithm:
     """The algorithm with freshly initialised networks; seed PyTorch first."""
-    sizes: Any = dict(obs_dim=suite.obs_dim, action_dim=suite.action_dim, num_tasks=len(suite.tasks))
     parts: Any = {part: _factory(cfg[part], cfg.network) for part in ("actor", "critic")}
-    return make(cfg.algo, **parts, **sizes)
+    return make(cfg.algo, **parts, **_sizes(suite))
+
+
+def build_part(part: DictConfig, network: DictConfig, suite: Suite) -> torch.nn.Module:
+    """The actor or the critics of ``network``, alone."""
+    return _factory(part, network)(**_sizes(suite))
 
 
 def build_data(cfg: DictConfig, suite: Suite, algorithm: Algorithm) -> DataModule:
@@ -180,10 +182,14 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in out.items()}
 
 
+def _sizes(suite: Suite) -> dict[str, Any]:
+    return dict(obs_dim=suite.obs_dim, action_dim=suite.action_dim, num_tasks=len(suite.tasks))
+
+
 def _factory(part: DictConfig, network: DictConfig) -> partial:
     own = OmegaConf.merge(network, part.network)
     assert isinstance(own, DictConfig)
-    return partial(make, part, skip=("network",), network=partial(make, own))
+    return partial(make, part, skip=("network",), network=partial(make, own, skip=("match",)))
 
 
 def _git_commit() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def fit(args: argparse.Namespace) -> int:
     cfg = compose(configs, args.overrides)
     if args.resume:
         cfg.output_dir = args.resume
+    _resolve_width(cfg)
     if args.print_config:
         print(OmegaConf.to_yaml(cfg), end="")
         return 0
@@ -47,6 +49,7 @@ def fit(args: argparse.Namespace) -> int:
 def params(args: argparse.Namespace) -> int:
     """Count parameters."""
     cfg = compose(args.config, args.overrides)
+    _resolve_width(cfg)
     if args.print_config:
         print(OmegaConf.to_yaml(cfg), end="")
         return 0
@@ -104,6 +107,13 @@ def list(args: argparse.Namespace) -> int:
         for name in names:
             print(f"  {name:<24} {_describe(conf_dir() / group / f'{name}.yaml')}")
     return 0
+
+
+def _resolve_width(cfg: DictConfig) -> None:
+    if any("match" in cfg[part].network for part in ("actor", "critic")) or cfg.network.get("match") is not None:
+        from lit_mtrl.match import match_width
+
+        print(match_width(cfg), file=sys.stderr)
 
 
 def _describe(path: Path) -> str:

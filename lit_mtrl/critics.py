@@ -25,6 +25,6 @@ class ScalarCritic(nn.Module):
         sizes = dict(in_dim=obs_dim + action_dim, out_dim=1, num_tasks=num_tasks, head_bound=HEAD_BOUND)
         self.q = Ensemble(lambda: network(**sizes), size)
 
-    def forward(self, obs: Tensor, action: Tensor, task: Tensor | None = None) -> Tensor:
-        """``[*batch, obs], [*batch, action]`` to ``[size, *batch]``."""
-        return self.q(torch.cat([action, obs], -1), task).squeeze(-1)
+    def forward(self, obs: Tensor, action: Tensor, task: Tensor | None = None, frozen: bool = False) -> Tensor:
+        """``[*batch, obs], [*batch, action]`` to ``[size, *batch]``; ``frozen``: gradients reach the action, not the parameters."""
+        return self.q(torch.cat([action, obs], -1), task, frozen).squeeze(-1)

@@ -27,12 +27,14 @@ class Engine:
         self.algorithm = algorithm
         self.mode = mode
         self.updates = 0
-        self.objectives = algorithm.objectives()
+        self.objectives = tuple(o for o in algorithm.objectives() if o.loss is not None)
+        self.shared = next((o for o in algorithm.objectives() if o.loss is None), None)
         unknown = set(weightings or {}) - {o.name for o in self.objectives}
         require(not unknown, f"weighting.{'/'.join(sorted(unknown))}: the algorithm has no such objective")
         self.weightings = {o.name: (weightings or {}).get(o.name) or Mean() for o in self.objectives}
-        self._grads = {o.name: [torch.zeros_like(p) for p in o.params] for o in self.objectives}
-        self.optimizers = {o.name: torch.optim.Adam(o.params, lr=o.lr, eps=o.eps, fused=True) for o in self.objectives}
+        self._all = self.objectives if self.shared is None else (*self.objectives, self.shared)
+        self._grads = {o.name: [torch.zeros_like(p) for p in o.params] for o in self._all}
+        self.optimizers = {o.name: torch.optim.Adam(o.params, lr=o.lr, eps=o.eps, fused=True) for o in self._all}
 
     def run(self, chunk: TensorDictBase) -> tuple[TensorDict, TensorDict]:
         """K updates on ``chunk [K, T, b]``, already on the learner's device.
@@ -48,7 +50,7 @@ class Engine:
                 sums[key] = sums[key].add_(value) if key in sums else value.clone()
                 counts[key] = counts.get(key, 0) + 1
         means = {key: value / counts[key] for key, value in sums.items()}
-        for o in self.objectives:
+        for o in self._all:
             means[f"{o.name}/param_norm"] = _norm([p.detach() for p in o.params])
         per_task = {k: v for k, v in means.items() if v.ndim}
         scalar = {k: v for k, v in means.items() if not v.ndim}
@@ -60,29 +62,50 @@ class Engine:
         for objective in self.objectives:
             if self.updates % objective.every == 0:
                 metrics.update(self._step(objective, batch))
+        if self.shared is not None:
+            metrics.update(self._step_shared(self.shared))
         self.algorithm.after_update()
         self.updates += 1
         return metrics
 
     def _step(self, objective: Objective, batch: TensorDictBase) -> dict[str, Tensor]:
+        assert objective.loss is not None
         out = objective.loss(batch)
         losses = out["loss"]  # [T]
         weights = self.weightings[objective.name](losses, objective.params)
-        # Only this objective's gradients: the actor's loss also reaches the critic's parameters.
-        grads = torch.autograd.grad((weights * losses).sum(), objective.params)
+        total = (weights * losses).sum()
+        if self.shared is None:
+            grads = torch.autograd.grad(total, objective.params)
+        else:  # an objective need not touch what others share
+            moved = (*objective.params, *self.shared.params)
+            grads = torch.autograd.grad(total, moved, allow_unused=True, materialize_grads=True)
         norm = _norm(grads)
+        scale = None if objective.max_grad_norm is None else (objective.max_grad_norm / norm).clamp(max=1.0)
         # Into buffers of the parameters' own layout: fused Adam on the CPU reads memory linearly, whatever a gradient's strides.
-        buffers = self._grads[objective.name]
-        torch._foreach_copy_(buffers, grads)
-        if objective.max_grad_norm is not None:
-            torch._foreach_mul_(buffers, (objective.max_grad_norm / norm).clamp(max=1.0))
-        for parameter, buffer in zip(objective.params, buffers, strict=True):
-            parameter.grad = buffer
-        self.optimizers[objective.name].step()
+        buffers, own = self._grads[objective.name], len(objective.params)
+        torch._foreach_copy_(buffers, grads[:own])
+        if scale is not None:
+            torch._foreach_mul_(buffers, scale)
+        if self.shared is not None:
+            rest = grads[own:] if scale is None else torch._foreach_mul(grads[own:], scale)
+            torch._foreach_add_(self._grads[self.shared.name], rest)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        self._adam(objective)
         metrics = {f"{objective.name}/{key}": value.detach() for key, value in out.items()}
         metrics[f"{objective.name}/finite"] = losses.detach().isfinite().to(losses.dtype)
         metrics[f"{objective.name}/grad_norm"] = norm
         return metrics
+
+    def _step_shared(self, objective: Objective) -> dict[str, Tensor]:
+        """One step along the gradients that this update's losses have added up, and an empty sum for the next."""
+        norm = _norm(self._grads[objective.name])
+        self._adam(objective)
+        torch._foreach_zero_(self._grads[objective.name])
+        return {f"{objective.name}/grad_norm": norm}
+
+    def _adam(self, objective: Objective) -> None:
+        for parameter, buffer in zip(objective.params, self._grads[objective.name], strict=True):
+            parameter.grad = buffer
+        self.optimizers[objective.name].step()
 
 
 def _norm(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:

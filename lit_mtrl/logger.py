@@ -70,10 +70,6 @@ class CSVLogger(Logger):
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
 
-    def keep_until(self, frames: int) -> None:
-        """Drop the rows beyond ``frames``, before a run is continued from there."""
-        keep_rows_until(self.path, frames)
-
     def _widen(self, new: list[str]) -> None:
         rows: list[dict] = []
         if self._columns:

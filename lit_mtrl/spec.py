@@ -7,6 +7,10 @@ can name tasks without importing MuJoCo; a test compares them with the installed
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from lit_mtrl.suggest import unknown
+
 OBS = "observation"
 ACTION = "action"
 TASK = "task_id"
@@ -48,6 +52,14 @@ BENCHMARKS = {"mt10": MT10, "mt25": MT25, "mt50": MT50}
 
 class ConfigError(ValueError):
     """A value given by the user cannot be used; the message is one line that names key and remedy."""
+
+
+def task_names(tasks: Sequence[str] | str) -> list[str]:
+    """Names in one-hot order of a list of tasks or of a benchmark; raises `ConfigError` on a benchmark that does not exist."""
+    if isinstance(tasks, str):
+        require(tasks in BENCHMARKS, unknown("benchmark.tasks", tasks, BENCHMARKS))
+        return list(BENCHMARKS[tasks])
+    return list(tasks)
 
 
 def require(condition: bool, message: str) -> None:

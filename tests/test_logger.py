@@ -321,11 +321,11 @@ def test_csv_new_columns_and_reopening(tmp_path: Path) -> None:
 
 def test_csv_keeps_rows_until(tmp_path: Path) -> None:
     logger = CSVLogger(tmp_path)
-    logger.keep_until(100)
+    keep_rows_until(logger.path, 100)
     assert not logger.path.exists()
     for step in (10, 20, 30):
         logger.log_metrics({"a": step, "b": 1}, step=step)
-    logger.keep_until(20)
+    keep_rows_until(logger.path, 20)
     logger.log_metrics({"a": 25, "b": 1}, step=25)
     assert [row["frames"] for row in read(logger.path)] == ["10", "20", "25"]
     with logger.path.open("a") as file:

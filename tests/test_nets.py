@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,23 +11,52 @@ from hydra.utils import get_object
 from torch import nn
 
 from lit_mtrl.nets.ensemble import Ensemble
+from lit_mtrl.nets.sharing import shared_modules
 from tests.conftest import ROOT
 
 T, B, IN, OUT = 4, 3, 6, 5
 FILES = sorted((ROOT / "conf" / "network").glob("*.yaml"))
+VARIANTS = [
+    ("mlp", {"skip": True, "layer_norm": True}),
+    ("multi_head", {"skip": True, "layer_norm": True}),
+    ("soft_modules", {"variant": "paper"}),
+    ("soft_modules", {"variant": "paper", "depth": 4, "modules": 3}),
+    ("soft_modules", {"depth": 4, "modules": 3}),
+    ("soft_modules", {"depth": 1}),
+    ("paco", {"variant": "mclean"}),
+    ("paco", {"composition": "output"}),
+    ("paco", {"composition": "none"}),
+    ("paco", {"parameter_sets": T, "init": "one_hot", "variant": "mclean"}),
+    ("moore", {"heads": "single"}),
+    ("moore", {"init": "xavier"}),
+    ("care", {"heads": "multi"}),
+    ("care", {"context": "metadata", "tasks": ["reach", "push", "pick-place", "door-open"]}),
+    ("film", {"modulation": "feature"}),
+]
+CASES = [(path.stem, {}) for path in FILES] + VARIANTS
 
 
-def maker(path: Path) -> Callable[[], nn.Module]:
+@pytest.fixture(autouse=True)
+def double_precision():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def maker(name: str, options: dict) -> Callable[..., nn.Module]:
+    path = ROOT / "conf" / "network" / f"{name}.yaml"
     values = {k: v for k, v in yaml.safe_load(path.read_text()).items() if k != "name"}
     target = get_object(values.pop("_target_"))
-    sizes = {"width": 16, "depth": 2}
-    return lambda: target(in_dim=IN, out_dim=OUT, num_tasks=T, head_bound=0.5, **{**values, **sizes})
+    sizes = {"in_dim": IN, "out_dim": OUT, "num_tasks": T, "head_bound": 0.5, "width": 16, "depth": 2}
+    return lambda **more: target(**{**values, **sizes, **options, **more})
 
 
-@pytest.fixture(params=FILES, ids=lambda p: p.stem)
+@pytest.fixture(
+    params=CASES, ids=lambda case: "-".join([case[0], *(f"{k}={v}" for k, v in case[1].items() if k != "tasks")])
+)
 def make(request: pytest.FixtureRequest) -> Callable[[], nn.Module]:
     torch.manual_seed(0)
-    return maker(request.param)
+    return maker(*request.param)
 
 
 def test_any_leading_shape(make) -> None:
@@ -78,15 +106,26 @@ def test_ensemble_is_its_copies(make) -> None:
     copies = [make() for _ in range(3)]
     pool = iter(copies)
     ensemble = Ensemble(lambda: next(pool), 3)
+    single = {id(p) for module in shared_modules(ensemble.net) for p in module.parameters()}
     x, task = torch.randn(T, B, IN), torch.randint(T, (T, B))
     again = [
         make() for _ in range(3)
     ]  # the first copy became the ensemble's skeleton: rebuild each from the stacked weights
     for i, net in enumerate(again):
-        net.load_state_dict({k.removeprefix("net."): v[i] for k, v in ensemble.state_dict().items()})
+        stacked = dict(ensemble.net.named_parameters())
+        net.load_state_dict({k: v if id(v) in single else v[i] for k, v in stacked.items()})
         torch.testing.assert_close(ensemble(x)[i], net(x))
         torch.testing.assert_close(ensemble(x, task)[i], net(x, task))
     assert not torch.equal(ensemble(x)[0], ensemble(x)[1])
+
+
+def test_frozen_ensemble_is_a_constant(make) -> None:
+    ensemble = Ensemble(make, 2)
+    x = torch.randn(T, B, IN, requires_grad=True)
+    torch.testing.assert_close(ensemble(x, frozen=True), ensemble(x))
+    ensemble(x, frozen=True).square().sum().backward()
+    assert x.grad is not None and (x.grad != 0).any()
+    assert all(p.grad is None for p in ensemble.parameters())
 
 
 def test_initialisation() -> None:

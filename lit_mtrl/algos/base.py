@@ -18,10 +18,13 @@ class Objective:
 
     ``loss(batch [T, b]) -> TensorDict [T]``: key ``"loss"`` is minimised, every other key is a metric per task.
     Objectives of an update run in order on the same batch and may write into it for those after them.
+
+    ``loss=None`` is for parameters that several networks share: they take one step at the end of an update, along the
+    sum of the gradients of all its losses.
     """
 
     name: str
-    loss: Callable[[TensorDictBase], TensorDict]
+    loss: Callable[[TensorDictBase], TensorDict] | None
     params: tuple[nn.Parameter, ...]
     lr: float
     eps: float = 1e-5

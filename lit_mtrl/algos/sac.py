@@ -6,11 +6,18 @@ NOTE 2: the target moves right after the critic's step in McLean et al.'s code. 
         neither the actor's nor the temperature's loss reads the target, so the numbers are the same.
 NOTE 3: the temperature's loss is linear in log alpha, not in alpha.
 NOTE 4: the time limit is not a terminal state: the target's bootstrap uses ``terminated`` only.
+NOTE 5: parameters that actor and critics share (PaCo's w) belong to an objective of their own. The actor's loss reaches them through the
+        policy only: the critics are constants in it. PaCo's code computes all losses at the same parameters; here the actor's is
+        computed with the updated critics, as always.
+NOTE 6: mask-out (Sun et al., 2022, algorithm 1) asks whether the sum of a task's two critic losses exceeds a threshold; PaCo's code adds
+        the actor's and the temperature's losses, which are hundreds of times smaller where it matters. A masked task contributes
+        nothing to any loss of the update; the mean over tasks still divides by their number.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 
 import torch
@@ -18,6 +25,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
 from lit_mtrl.algos.base import Algorithm, Objective
+from lit_mtrl.nets.sharing import share
 from lit_mtrl.spec import ACTION, NEXT_OBS, OBS, REWARD, TERMINATED, require
 
 
@@ -25,7 +33,8 @@ class SAC(Algorithm):
     """Soft actor-critic with one temperature per task (``shared_temperature`` for a single one).
 
     ``actor``, ``critic``: factories called with ``obs_dim, action_dim, num_tasks``. ``task_weights``: weigh both losses by
-    T softmax(-log alpha), detached (Yang et al., 2020, section 4.3).
+    T softmax(-log alpha), detached (Yang et al., 2020, section 4.3). ``log_alpha_min``, ``log_alpha_max``: log alpha is kept between
+    them. ``mask_out``: the threshold of mask-out, None for none. ``shared_lr``: learning rate of what actor and critics share.
     """
 
     log_alpha: nn.Parameter
@@ -49,14 +58,29 @@ class SAC(Algorithm):
         target_entropy: float | None = None,
         shared_temperature: bool = False,
         task_weights: bool = False,
+        log_alpha_min: float | None = None,
+        log_alpha_max: float | None = None,
+        mask_out: float | None = None,
+        shared_lr: float = 3e-4,
     ):
         super().__init__()
         require(0 <= gamma < 1, f"algo.gamma={gamma}: the discount lies in [0, 1)")
         require(0 < tau <= 1, f"algo.tau={tau}: the target's step lies in (0, 1]")
         require(initial_temperature > 0, f"algo.initial_temperature={initial_temperature}: temperatures are positive")
+        require(
+            mask_out is None or mask_out > 0, f"algo.mask_out={mask_out}: give a positive loss, or null for no mask-out"
+        )
+        low, high = (math.inf * s if x is None else x for s, x in ((-1, log_alpha_min), (1, log_alpha_max)))
+        require(low < high, f"algo.log_alpha_min={low}: must be below algo.log_alpha_max={high}")
+        require(
+            low <= math.log(initial_temperature) <= high,
+            f"algo.initial_temperature={initial_temperature}: its logarithm lies outside [{low}, {high}]",
+        )
         sizes = dict(obs_dim=obs_dim, action_dim=action_dim, num_tasks=num_tasks)
         self.actor, self.critic = actor(**sizes), critic(**sizes)  # pyright: ignore[reportAttributeAccessIssue]
+        self.shared = share(self.actor, self.critic)
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
+        share(self.critic, self.target)
         size = 1 if shared_temperature else num_tasks
         self.log_alpha = nn.Parameter(torch.full((size,), float(initial_temperature)).log())
         self.num_tasks, self.action_dim = num_tasks, action_dim
@@ -64,20 +88,29 @@ class SAC(Algorithm):
         self.actor_lr, self.critic_lr, self.temperature_lr = actor_lr, critic_lr, temperature_lr
         self.adam_eps, self.max_grad_norm = adam_eps, max_grad_norm
         self.target_entropy = -float(action_dim) if target_entropy is None else target_entropy
-        self.task_weights = task_weights
+        self.task_weights, self.mask_out = task_weights, mask_out
+        self.log_alpha_range = (
+            None if log_alpha_min is None and log_alpha_max is None else (log_alpha_min, log_alpha_max)
+        )
+        self.shared_lr = shared_lr
 
     def objectives(self) -> tuple[Objective, ...]:
         def objective(
-            name: str, loss: Callable, params: list[nn.Parameter], lr: float, clip: float | None
+            name: str, loss: Callable | None, params: list[nn.Parameter], lr: float, clip: float | None
         ) -> Objective:
             return Objective(name, loss, tuple(params), lr, self.adam_eps, clip)
 
-        actor, critic = list(self.actor.parameters()), list(self.critic.parameters())
-        self._pairs = list(self.target.parameters()), critic
+        both = {id(p) for p in self.shared}
+        actor, critic, target = (
+            [p for p in part.parameters() if id(p) not in both] for part in (self.actor, self.critic, self.target)
+        )
+        self._pairs = target, critic
+        shared = [objective("shared", None, self.shared, self.shared_lr, None)] if self.shared else []
         return (
             objective("critic", self.critic_loss, critic, self.critic_lr, self.max_grad_norm),
             objective("actor", self.actor_loss, actor, self.actor_lr, self.max_grad_norm),
             objective("temperature", self.temperature_loss, [self.log_alpha], self.temperature_lr, None),
+            *shared,
         )
 
     def critic_loss(self, batch: TensorDictBase) -> TensorDict:
@@ -89,25 +122,34 @@ class SAC(Algorithm):
             going_on = (~batch[TERMINATED]).squeeze(-1)
             y = batch[REWARD].squeeze(-1) + self.gamma * (going_on * next_value)
         q = self.critic(batch[OBS], batch[ACTION])  # [2, T, b]
-        return self._per_task(loss=self._weigh((q - y).square().mean((0, 2))), q=q.detach().mean((0, 2)))
+        error = q - y
+        if self.mask_out is not None:
+            size = error.detach().square().mean(-1).sum(0)  # [T]
+            batch.set("kept", (size <= self.mask_out)[:, None].expand(batch.shape))
+            error = torch.where(
+                batch["kept"], error, 0.0
+            )  # before the square: what is not finite must not reach its gradient
+        return self._losses(batch, loss=self._weigh(error.square().mean((0, 2))), q=q.detach().mean((0, 2)))
 
     def actor_loss(self, batch: TensorDictBase) -> TensorDict:
         """Mean over samples of alpha log pi(a|s) - min Q(s, a), with the critic just updated."""
         alpha = self.log_alpha.detach().exp()[:, None]
         action, log_prob = self.actor.sample(batch[OBS], self._noise(batch))
-        loss = (alpha * log_prob - self.critic(batch[OBS], action).amin(0)).mean(-1)
+        loss = (alpha * log_prob - self.critic(batch[OBS], action, frozen=True).amin(0)).mean(-1)
         batch.set("log_prob", log_prob.detach())
-        return self._per_task(loss=self._weigh(loss), entropy=-log_prob.detach().mean(-1))
+        return self._losses(batch, loss=self._weigh(loss), entropy=-log_prob.detach().mean(-1))
 
     def temperature_loss(self, batch: TensorDictBase) -> TensorDict:
         """-log alpha (log pi + target entropy), log pi of the actor before its step."""
         loss = -self.log_alpha * (batch["log_prob"].mean(-1) + self.target_entropy)
-        return self._per_task(loss=loss, alpha=self.log_alpha.detach().exp().expand(self.num_tasks))
+        return self._losses(batch, loss=loss, alpha=self.log_alpha.detach().exp().expand(self.num_tasks))
 
     @torch.no_grad()
     def after_update(self) -> None:
         target, critic = self._pairs
         torch._foreach_lerp_(target, critic, self.tau)  # pyright: ignore
+        if self.log_alpha_range is not None:
+            self.log_alpha.clamp_(*self.log_alpha_range)
 
     def _noise(self, batch: TensorDictBase) -> Tensor:
         action = batch[ACTION]
@@ -118,5 +160,9 @@ class SAC(Algorithm):
             return losses
         return losses * self.num_tasks * (-self.log_alpha.detach()).expand(self.num_tasks).softmax(0)
 
-    def _per_task(self, **values: Tensor) -> TensorDict:
-        return TensorDict(values, batch_size=[self.num_tasks])  # pyright: ignore[reportArgumentType]
+    def _losses(self, batch: TensorDictBase, loss: Tensor, **metrics: Tensor) -> TensorDict:
+        """What an objective returns, with the losses of masked tasks set to zero."""
+        if self.mask_out is not None:
+            kept = batch["kept"][:, 0]
+            loss, metrics["masked"] = torch.where(kept, loss, 0.0), (~kept).to(loss.dtype)
+        return TensorDict({"loss": loss, **metrics}, batch_size=[self.num_tasks])  # pyright: ignore[reportArgumentType]

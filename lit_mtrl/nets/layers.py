@@ -7,18 +7,25 @@ parameters are then applied in one batched matmul instead of being gathered per 
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_mtrl.spec import require
+from lit_mtrl.suggest import unknown
+
+HEADS = ("single", "multi")
 
 
 class Dense(nn.Linear):
     """Linear layer, he-uniform weights and zero bias; or U(-`bound`, `bound`) for both if given.
 
     Leading dimensions are flattened so that, under `torch.vmap` over stacked weights (`Ensemble`),
-    the product is one ``[size, batch, in] @ [size, in, out]`` and weights are never expanded.
+    the product is one ``[size, batch, in] @ [size, in, out]`` and weights are never expanded. A `task` is
+    accepted and not used, so that it can stand where `TaskDense` or `OneHotDense` do.
     """
 
     def __init__(self, in_features: int, out_features: int, bound: float | None = None):
@@ -33,7 +40,7 @@ class Dense(nn.Linear):
             nn.init.uniform_(self.weight, -self.bound, self.bound)
             nn.init.uniform_(self.bias, -self.bound, self.bound)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, task: Tensor | None = None) -> Tensor:
         return _flat_linear(input, self.weight, self.bias)
 
 
@@ -47,10 +54,45 @@ class OneHotDense(Dense):
     def forward(self, input: Tensor, task: Tensor | None = None) -> Tensor:
         split = self.in_features - self.num_tasks
         y = _flat_linear(input, self.weight[:, :split], self.bias)
-        columns = self.weight[:, split:].t()  # [T, out]
-        if task is None:
-            return y + columns.view(self.num_tasks, *[1] * (input.ndim - 2), -1)
-        return y + columns[task]
+        return y + task_rows(self.weight[:, split:].t(), input, task)
+
+
+class TaskEmbedding(nn.Module):
+    """Linear layer of the one-hot, ``forward() -> [T, size]``: its rows are what the tasks get.
+
+    Weights are he-uniform with fan-in T, or N(0, `std`^2); the bias starts at zero. ``shared``: one table serves all
+    networks of an agent (see `lit_mtrl.nets.sharing`).
+    """
+
+    def __init__(self, num_tasks: int, size: int, bias: bool = False, std: float | None = None, shared: bool = False):
+        super().__init__()
+        bound = math.sqrt(6 / num_tasks)
+        values = torch.empty(num_tasks, size)
+        self.weight = nn.Parameter(values.uniform_(-bound, bound) if std is None else values.normal_(0, std))
+        self.bias = nn.Parameter(torch.zeros(size)) if bias else None
+        self.shared = shared
+
+    def forward(self) -> Tensor:
+        return self.weight if self.bias is None else self.weight + self.bias
+
+
+class ExpertDense(nn.Module):
+    """``experts`` independent linear layers as one batched matmul, weight ``[k, in, out]``, bias ``[k, out]``.
+
+    ``[n, in]`` (the same input for all) or ``[k, n, in]`` to ``[k, n, out]``. He-uniform weights and zero biases; or
+    U(-`bound`, `bound`) for both if given.
+    """
+
+    def __init__(self, experts: int, in_features: int, out_features: int, bound: float | None = None):
+        super().__init__()
+        limit = math.sqrt(6 / in_features) if bound is None else bound
+        self.weight = nn.Parameter(torch.empty(experts, in_features, out_features).uniform_(-limit, limit))
+        self.bias = nn.Parameter(torch.zeros(experts, out_features))
+        if bound is not None:
+            nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias[:, None], x.expand(len(self.weight), *x.shape[-2:]), self.weight)
 
 
 class TaskDense(nn.Module):
@@ -75,20 +117,72 @@ class TaskDense(nn.Module):
 
 
 class Torso(nn.Module):
-    """``depth`` hidden layers of ``width`` with ReLU on ``concat(x, one_hot(task))``."""
+    """``depth`` hidden layers of ``width`` with ReLU on ``concat(x, one_hot(task))``, or on x alone for ``num_tasks=0``.
 
-    def __init__(self, in_features: int, num_tasks: int, width: int, depth: int):
+    ``skip``: every layer but the first adds its input to its output. ``layer_norm``: the input of every layer but the
+    first is normalised, and so is the result.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_tasks: int,
+        width: int,
+        depth: int,
+        skip: bool = False,
+        layer_norm: bool = False,
+    ):
         super().__init__()
         require(width > 0, f"network.width={width}: give at least one unit per layer")
         require(depth > 0, f"network.depth={depth}: give at least one hidden layer")
-        self.first = OneHotDense(in_features, width, num_tasks)
+        self.first = OneHotDense(in_features, width, num_tasks) if num_tasks else Dense(in_features, width)
         self.rest = nn.ModuleList(Dense(width, width) for _ in range(depth - 1))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) if layer_norm else nn.Identity() for _ in range(depth))
+        self.skip = skip
 
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:
         x = F.relu(self.first(x, task))
-        for layer in self.rest:
-            x = F.relu(layer(x))
-        return x
+        for norm, layer in zip(self.norms, self.rest, strict=False):
+            x = norm(x)
+            y = F.relu(layer(x))
+            x = x + y if self.skip else y
+        return self.norms[-1](x)
+
+
+def mlp(*sizes: int) -> nn.Sequential:
+    """Linear layers from ``sizes[0]`` to ``sizes[-1]`` with ReLU between them, none at the end."""
+    layers: list[nn.Module] = []
+    for a, b in pairwise(sizes):
+        layers += [Dense(a, b), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def expert_mlp(experts: int, *sizes: int) -> nn.Sequential:
+    """`mlp` for ``experts`` independent copies: ``[n, in]`` to ``[k, n, out]``."""
+    layers: list[nn.Module] = []
+    for a, b in pairwise(sizes):
+        layers += [ExpertDense(experts, a, b), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def make_head(heads: str, in_features: int, out_features: int, num_tasks: int, bound: float) -> nn.Module:
+    """A linear layer called with ``(x, task)``: one for all tasks (``single``) or one each (``multi``)."""
+    require(heads in HEADS, unknown("network.heads", heads, HEADS))
+    if heads == "multi":
+        return TaskDense(in_features, out_features, num_tasks, bound)
+    return Dense(in_features, out_features, bound)
+
+
+def task_rows(table: Tensor, x: Tensor, task: Tensor | None) -> Tensor:
+    """The row of ``table [T, n]`` that belongs to each sample of ``x``; broadcasts against ``[*batch, n]``."""
+    if task is None:
+        return table.view(len(table), *[1] * (x.ndim - 2), -1)
+    return table[task]
+
+
+def mix(values: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum over the first dimension: ``[k, n, d]`` and ``[n, k]`` to ``[n, d]``."""
+    return (values * weights.t().unsqueeze(-1)).sum(0)
 
 
 def _flat_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -10,12 +10,22 @@ from lit_mtrl.nets.layers import Dense, Torso
 class MLP(nn.Module):
     """``[*, in_dim]`` and task to ``[*, out_dim]``: ReLU layers on ``concat(x, one_hot)``, one linear head.
 
-    ``head_bound``: the head's weight and bias start in U(-head_bound, head_bound).
+    ``skip``, ``layer_norm``: see `Torso`. ``head_bound``: the head's weight and bias start in U(-head_bound, head_bound).
     """
 
-    def __init__(self, in_dim: int, out_dim: int, num_tasks: int, head_bound: float, width: int = 400, depth: int = 3):
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        num_tasks: int,
+        head_bound: float,
+        width: int = 400,
+        depth: int = 3,
+        skip: bool = False,
+        layer_norm: bool = False,
+    ):
         super().__init__()
-        self.torso = Torso(in_dim, num_tasks, width, depth)
+        self.torso = Torso(in_dim, num_tasks, width, depth, skip, layer_norm)
         self.head = Dense(width, out_dim, head_bound)
 
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:

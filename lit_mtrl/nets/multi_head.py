@@ -13,9 +13,19 @@ from lit_mtrl.nets.layers import TaskDense, Torso
 class MultiHead(nn.Module):
     """``[*, in_dim]`` and task to ``[*, out_dim]``; parameters as in `MLP`, with ``num_tasks`` heads."""
 
-    def __init__(self, in_dim: int, out_dim: int, num_tasks: int, head_bound: float, width: int = 400, depth: int = 3):
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        num_tasks: int,
+        head_bound: float,
+        width: int = 400,
+        depth: int = 3,
+        skip: bool = False,
+        layer_norm: bool = False,
+    ):
         super().__init__()
-        self.torso = Torso(in_dim, num_tasks, width, depth)
+        self.torso = Torso(in_dim, num_tasks, width, depth, skip, layer_norm)
         self.heads = TaskDense(width, out_dim, num_tasks, head_bound)
 
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:

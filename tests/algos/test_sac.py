@@ -14,7 +14,10 @@ from lit_mtrl.critics import ScalarCritic
 from lit_mtrl.engine import Engine
 from lit_mtrl.nets.mlp import MLP
 from lit_mtrl.nets.multi_head import MultiHead
+from lit_mtrl.nets.paco import PaCo
 from lit_mtrl.policies import TanhGaussian
+from lit_mtrl.spec import ConfigError
+from lit_mtrl.weighting.base import Weighting
 
 T, B, OBS, ACT = 3, 5, 6, 2
 GAMMA, TAU, LR, EPS, CLIP = 0.99, 0.005, 3e-4, 1e-5, 1.0
@@ -174,3 +177,90 @@ def test_targets_carry_no_graph() -> None:
     for seed in range(2):
         engine.update(make_batch(seed))
     assert all(p.is_leaf and not p.requires_grad for p in sac.target.parameters())
+
+
+def exploded(batch: TensorDict, task: int, reward: float = 1e4) -> TensorDict:
+    batch["next", "reward"][task] = reward
+    return batch
+
+
+@pytest.mark.parametrize("net", [MultiHead, PaCo])
+@pytest.mark.parametrize("reward", [1e4, 1e30])
+def test_mask_out_leaves_the_task_out_of_every_loss(net: type, reward: float) -> None:
+    """The update is that of the healthy tasks alone: their sums still divided by T, the exploded task's own parameters untouched."""
+    sac, plain = make_sac(net, mask_out=3e3), make_sac(net)
+    torch.manual_seed(1)
+    metrics = Engine(sac).update(exploded(make_batch(1), task=1, reward=reward))
+    kept = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)
+    for name in ("critic", "actor", "temperature"):
+        assert metrics[f"{name}/masked"].tolist() == [0, 1, 0] and metrics[f"{name}/loss"][1] == 0
+
+    class Healthy(Weighting):
+        def forward(self, losses, params):
+            return kept / T
+
+    torch.manual_seed(1)
+    Engine(plain, {name: Healthy() for name in ("critic", "actor", "temperature")}).update(make_batch(1))
+    for (name, a), b in zip(sac.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}")
+        assert a.isfinite().all(), name
+
+
+@pytest.mark.parametrize("net", [MultiHead, PaCo])
+def test_mask_out_touches_nothing_of_the_masked_task(net: type) -> None:
+    sac = make_sac(net, mask_out=3e3)
+    trained = {name: p for name, p in sac.named_parameters() if not name.startswith("target")}
+    before = {name: p.detach().clone() for name, p in trained.items()}
+    Engine(sac).update(exploded(make_batch(1), task=1))
+    own = 0
+    for name, p in trained.items():
+        rows = p.detach() if p.shape[:1] == (T,) else p.detach()[0] if p.ndim > 1 and p.shape[1] == T else None
+        old = before[name] if p.shape[:1] == (T,) else before[name][0]
+        if rows is not None and ("heads" in name or name.endswith("w.weight") or name == "log_alpha"):
+            own += 1
+            assert torch.equal(rows[1], old[1]), name
+            assert not torch.equal(rows[0], old[0]), name
+    assert own >= 2
+
+
+def test_mask_out_below_the_threshold_changes_nothing() -> None:
+    one, two = make_sac(MultiHead, mask_out=1e9), make_sac(MultiHead)
+    for sac in (one, two):
+        torch.manual_seed(1)
+        Engine(sac).update(make_batch(1))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
+def test_mask_out_asks_for_the_sum_of_both_critics() -> None:
+    """The threshold lies just above or just below the sum of a task's two mean squared errors."""
+    for task in range(T):
+        for factor, masked in ((0.999, True), (1.001, False)):
+            fresh = Engine(make_sac(MultiHead))
+            torch.manual_seed(42)
+            size = 2 * fresh.update(make_batch(1))["critic/loss"]
+            sac = make_sac(MultiHead, mask_out=float(size[task]) * factor)
+            torch.manual_seed(42)
+            assert bool(Engine(sac).update(make_batch(1))["critic/masked"][task]) == masked
+
+
+def test_log_alpha_bounds() -> None:
+    sac = make_sac(MultiHead, log_alpha_min=-0.1, log_alpha_max=0.0, temperature_lr=0.5)
+    engine = Engine(sac)
+    for seed in range(3):
+        engine.update(make_batch(seed))
+        assert sac.log_alpha.min() >= -0.1 and sac.log_alpha.max() <= 0.0
+    assert set(sac.log_alpha.tolist()) & {0.0, -0.1}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mask_out": 0.0}, "algo.mask_out=0"),
+        ({"log_alpha_min": 1.0, "log_alpha_max": 0.0}, "algo.log_alpha_min=1"),
+        ({"log_alpha_max": -1.0}, "algo.initial_temperature=1"),
+    ],
+    ids=str,
+)
+def test_bad_values(options: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_sac(MultiHead, **options)
