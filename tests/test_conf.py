@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_mtrl.build import Run, plain
+from lit_mtrl.build import Run, build_part, build_suite, plain
 from lit_mtrl.compose import compose, groups
+from lit_mtrl.engine import param_count
 from tests.conftest import ROOT
 
 CHOICES = [(g, n) for g, names in groups().items() if g != "experiment" for n in names]
@@ -62,6 +63,10 @@ def test_default_recipe_is_mclean(tmp_path: Path) -> None:
         "target_entropy": None,
         "shared_temperature": False,
         "task_weights": False,
+        "log_alpha_min": None,
+        "log_alpha_max": None,
+        "mask_out": None,
+        "shared_lr": 3e-4,
     }
     assert cfg["replay"] == {"capacity": 100_000, "per_task": 128}
     assert cfg["collector"]["random_steps"] == 4000 and cfg["collector"]["updates_per_step"] == 1
@@ -75,6 +80,66 @@ def test_default_recipe_is_mclean(tmp_path: Path) -> None:
     assert cfg["eval"]["episodes"] == 50
     agent = Run(compose(["mt10_mtmhsac"], ["logger=csv", f"output_dir={tmp_path}"])).agent
     assert agent.algorithm.target_entropy == -4.0
+
+
+PUBLISHED = {  # actor, both critics
+    "mt10_mtmhsac": (372_880, 692_820),
+    "mt50_mtmhsac": (517_200, 756_900),
+    "mt10_mtmhsac_w256": (164_944, 295_956),
+    "mt50_mtmhsac_w256": (257_424, 336_996),
+    "mt10_mtmhsac_w512": (591_952, 1_116_180),
+    "mt50_mtmhsac_w512": (776_592, 1_198_180),
+    "mt10_mtmhsac_w1024": (2_232_400, 4_329_492),
+    "mt50_mtmhsac_w1024": (2_601_360, 4_493_412),
+    "mt10_mtmhsac_w2048": (8_659_024, 17_047_572),
+    "mt50_mtmhsac_w2048": (9_396_624, 17_375_332),
+    "mt10_mtmhsac_w4096": (34_095_184, 67_649_556),
+    "mt50_mtmhsac_w4096": (35_570_064, 68_304_996),
+    "mt25_mtmhsac": (427_000, None),
+    "mt25_mtmhsac_w256": (199_624, None),
+    "mt25_mtmhsac_w512": (661_192, None),
+    "mt25_mtmhsac_w1024": (2_370_760, None),
+    "mt25_mtmhsac_w2048": (8_935_624, None),
+    "mt25_mtmhsac_w4096": (34_648_264, None),
+    "mt10_mtmhsac_w550": (677_680, None),
+    "mt10_mtmhsac_w800": (1_385_680, None),
+    "mt10_mtmhsac_w885": (1_683_350, None),
+    "mt10_mtsac": (344_008, 685_602),
+    "mt10_soft_modules": (691_022, 1_381_646),
+    "mt50_soft_modules": (1_606_140, 3_211_882),
+    "mt10_moore": (1_379_320, 2_715_300),
+    "mt50_moore": (2_181_500, 4_101_500),
+    "mt10_paco": (1_700_095, 3_388_120),
+    "mt50_paco": (6_801_180, 13_554_080),
+    "mt10_care": (420_564, None),
+    "mt50_care": (451_168, None),
+    "mt10_film": (377_414, None),
+    "mt50_film": (379_414, None),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameter_counts_of_the_papers(name: str) -> None:
+    cfg = compose([name], [])
+    with torch.device("meta"):
+        counts = [param_count(build_part(cfg[part], cfg.network, build_suite(cfg))) for part in ("actor", "critic")]
+    for count, published in zip(counts, PUBLISHED[name], strict=True):
+        assert published in (count, None)
+
+
+def test_actor_critic_split() -> None:
+    """Figure 5 of McLean et al.: each part has its own width."""
+    cfg = compose(["mt10_split_a400_c1024"], [])
+    with torch.device("meta"):
+        actor, critic = (build_part(cfg[part], cfg.network, build_suite(cfg)) for part in ("actor", "critic"))
+    assert (param_count(actor), param_count(critic)) == (372_880, 4_329_492)
+
+
+def test_paco_as_published(tmp_path: Path) -> None:
+    cfg = compose(["mt10_paco_published"], ["logger=csv", f"output_dir={tmp_path}"])
+    assert (cfg.env.horizon, cfg.algo.mask_out, cfg.algo.max_grad_norm) == (150, 3e3, None)
+    assert (cfg.algo.log_alpha_min, cfg.algo.log_alpha_max, cfg.network.variant) == (-10, 0, "original")
+    assert [type(c).__name__ for c in Run(cfg).trainer.callbacks].count("PaCoReset") == 1  # pyright: ignore
 
 
 def test_seed_reaches_initialisation(tmp_path: Path) -> None:
