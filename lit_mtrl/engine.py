@@ -27,12 +27,12 @@ class Engine:
         self.algorithm = algorithm
         self.mode = mode
         self.updates = 0
-        self.objectives = tuple(o for o in algorithm.objectives() if o.loss is not None)
-        self.shared = next((o for o in algorithm.objectives() if o.loss is None), None)
+        self._all = algorithm.objectives()
+        self.objectives = tuple(o for o in self._all if o.loss is not None)
+        self.shared = next((o for o in self._all if o.loss is None), None)
         unknown = set(weightings or {}) - {o.name for o in self.objectives}
         require(not unknown, f"weighting.{'/'.join(sorted(unknown))}: the algorithm has no such objective")
         self.weightings = {o.name: (weightings or {}).get(o.name) or Mean() for o in self.objectives}
-        self._all = self.objectives if self.shared is None else (*self.objectives, self.shared)
         self._grads = {o.name: [torch.zeros_like(p) for p in o.params] for o in self._all}
         self.optimizers = {o.name: torch.optim.Adam(o.params, lr=o.lr, eps=o.eps, fused=True) for o in self._all}
 

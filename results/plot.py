@@ -1,4 +1,4 @@
-"""Draws the evaluation curve of one or more runs: ``python results/plot.py RUN [RUN ...] --out curve.png`` (needs matplotlib)."""
+"""Draws the evaluation curve of one or more runs: ``python results/plot.py RUN [RUN ...] --out curve.png``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import EngFormatter
 
 
 def curve(run: Path) -> tuple[list[int], dict[str, list[float]]]:
@@ -46,7 +47,7 @@ def main() -> None:
         ylim=(-0.02, 1.02),
         title=args.title,
     )
-    axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(args.out, dpi=120)

@@ -126,9 +126,8 @@ class SAC(Algorithm):
         if self.mask_out is not None:
             size = error.detach().square().mean(-1).sum(0)  # [T]
             batch.set("kept", (size <= self.mask_out)[:, None].expand(batch.shape))
-            error = torch.where(
-                batch["kept"], error, 0.0
-            )  # before the square: what is not finite must not reach its gradient
+            # Before the square: what is not finite must not reach its gradient.
+            error = torch.where(batch["kept"], error, 0.0)
         return self._losses(batch, loss=self._weigh(error.square().mean((0, 2))), q=q.detach().mean((0, 2)))
 
     def actor_loss(self, batch: TensorDictBase) -> TensorDict:

@@ -118,8 +118,9 @@ class ComposedDense(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, task: Tensor | None = None) -> Tensor:
         if task is None:
-            weight = torch.matmul(w, self.weight.flatten(1)).view(-1, *self.weight.shape[1:])  # [T, in, out]
-            bias = torch.matmul(w, self.bias)
+            # bmm, not matmul: with one w for several critics matmul would transpose and copy all parameter sets.
+            weight = torch.bmm(w[None], self.weight.flatten(1)[None]).view(-1, *self.weight.shape[1:])  # [T, in, out]
+            bias = torch.bmm(w[None], self.bias[None])[0]
             y = torch.baddbmm(bias[:, None], x.reshape(len(x), -1, x.shape[-1]), weight)
             return y.view(*x.shape[:-1], -1)
         each = torch.einsum("...i,kio->...ko", x, self.weight) + self.bias
