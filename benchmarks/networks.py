@@ -95,8 +95,9 @@ def update(benchmark: str, case: str, args: argparse.Namespace) -> dict:
     suite = build_suite(cfg)
     algorithm = build_algorithm(cfg, suite)
     count = param_count(algorithm.actor)
-    other = compose([f"{benchmark}_mtmhsac"], ["network=multi_head", f"network.match={count}"])
-    match_width(other)
+    found = match_width(compose([f"{benchmark}_mtmhsac"], ["network=multi_head", f"network.match={count}"]))
+    assert found is not None
+    other = compose([f"{benchmark}_mtmhsac"], ["network=multi_head", f"network.width={found[0]}"])
     matched = build_algorithm(other, suite)
     assert isinstance(algorithm, SAC) and isinstance(matched, SAC)
     batch = random_batch(len(suite.tasks), args.per_task, suite=suite)

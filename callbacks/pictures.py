@@ -37,7 +37,7 @@ class Pictures(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: Agent, outputs: Any, batch: Iteration, batch_idx: int
     ) -> None:
         if batch.chunk is not None:
-            self._observations = batch.chunk[OBS][-1]
+            self._observations = batch.chunk[OBS][-1].clone()  # not the whole chunk
 
     @torch.no_grad()
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Agent) -> None:
@@ -86,7 +86,7 @@ def draw_mixture(path: Path, tasks: list[str], values: dict[str, Tensor], frames
         )
         figure.colorbar(image, ax=ax)
         side = round(value.shape[1] ** 0.5)
-        routes = name.startswith("routing") and side > 1 and side**2 == value.shape[1]
+        routes = name.startswith("routing layer")
         labels = (
             [f"{j + 1}→{i + 1}" for i in range(side) for j in range(side)] if routes else range(1, value.shape[1] + 1)
         )
@@ -114,7 +114,7 @@ def draw_vectors(path: Path, tasks: list[str], way: Tensor) -> Path:
         line = ax.plot(xs, ys, lw=0.8, alpha=0.5)[0]
         ax.plot(xs[-1], ys[-1], "o", ms=5, color=line.get_color())
         ax.annotate(task, (xs[-1], ys[-1]), fontsize=7, xytext=(4, 3), textcoords="offset points")
-    ax.set(xlabel=f"{text} 1", ylabel=f"{text} 2", title="w of each task, from the first evaluation to the last (dot)")
+    ax.set(xlabel=f"{text} 1", ylabel=f"{text} 2", title="w of each task, from the first recorded to the last (dot)")
     ax.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
     return path
@@ -131,8 +131,9 @@ def flat_points(way: Tensor) -> tuple[Tensor, str]:
     if sets == 2:
         return way / way.norm(dim=-1, keepdim=True).clamp_min(1e-12), "direction"
     centred = way - way.mean((0, 1))
-    _, _, directions = torch.linalg.svd(centred.flatten(0, 1), full_matrices=False)
-    return centred @ directions[:2].t(), "principal component"
+    flat = centred.flatten(0, 1)
+    _, directions = torch.linalg.eigh(flat.t() @ flat)  # ascending
+    return centred @ directions[:, [-1, -2]], "principal component"
 
 
 def _append(path: Path, frames: int, tasks: list[str], values: dict[str, Tensor]) -> None:

@@ -127,8 +127,7 @@ class Agent(lightning.LightningModule):
             if name == "finite":
                 continue
             if name == "masked":
-                share = {f"masked/{task}": v for task, v in zip(self.tasks, mean, strict=True) if v > 0}
-                metrics.update(share if objective == "critic" else {})
+                metrics.update({f"masked/{task}": v for task, v in zip(self.tasks, mean, strict=True) if v > 0})
             elif name == "alpha":
                 metrics.update({f"alpha/{task}": v for task, v in zip(self.tasks, mean, strict=True)})
             elif name.endswith("_norm"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import subprocess
@@ -25,7 +26,8 @@ from lit_mtrl.checkpoint import find_sidecar
 from lit_mtrl.data.module import DataModule
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.logger import CSVLogger, keep_rows_until
-from lit_mtrl.spec import ConfigError, task_names
+from lit_mtrl.spec import ConfigError, require, task_names
+from lit_mtrl.suggest import unknown_key
 
 log = logging.getLogger("lit_mtrl")
 
@@ -171,8 +173,14 @@ def build_trainer(cfg: DictConfig, epochs: int, callbacks: list[Any], loggers: l
 def make(cfg: DictConfig, skip: tuple[str, ...] = (), **more: Any) -> Any:
     """Call the ``_target_`` of a group with its values (less ``name`` and what ``skip`` names) and ``more``."""
     values = plain(cfg)
-    target = get_object(values.pop("_target_"))
-    return target(**{k: v for k, v in values.items() if k not in ("name", *skip)}, **more)
+    name = values.pop("_target_")
+    target = get_object(name)
+    values = {k: v for k, v in values.items() if k not in ("name", *skip)}
+    known = inspect.signature(target).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        for key in values:
+            require(key in known, f"{name}: " + unknown_key(key, known))
+    return target(**values, **more)
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -189,6 +197,7 @@ def _sizes(suite: Suite) -> dict[str, Any]:
 def _factory(part: DictConfig, network: DictConfig) -> partial:
     own = OmegaConf.merge(network, part.network)
     assert isinstance(own, DictConfig)
+    require(own.get("match") is None, "network.match: is resolved by fit and params only; give network.width here")
     return partial(make, part, skip=("network",), network=partial(make, own, skip=("match",)))
 
 

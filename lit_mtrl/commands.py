@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,9 @@ def fit(args: argparse.Namespace) -> int:
         require(not configs, f"--resume {args.resume}: uses the folder's own config.yaml; leave --config away")
         configs = [str(Path(args.resume) / "config.yaml")]
         require(Path(configs[0]).is_file(), f"--resume {args.resume}: holds no config.yaml; name a run's output folder")
-    cfg = compose(configs, args.overrides)
+    cfg = _compose(configs, args.overrides)
     if args.resume:
         cfg.output_dir = args.resume
-    _resolve_width(cfg)
     if args.print_config:
         print(OmegaConf.to_yaml(cfg), end="")
         return 0
@@ -48,8 +48,7 @@ def fit(args: argparse.Namespace) -> int:
 
 def params(args: argparse.Namespace) -> int:
     """Count parameters."""
-    cfg = compose(args.config, args.overrides)
-    _resolve_width(cfg)
+    cfg = _compose(args.config, args.overrides)
     if args.print_config:
         print(OmegaConf.to_yaml(cfg), end="")
         return 0
@@ -109,11 +108,18 @@ def list(args: argparse.Namespace) -> int:
     return 0
 
 
-def _resolve_width(cfg: DictConfig) -> None:
-    if any("match" in cfg[part].network for part in ("actor", "critic")) or cfg.network.get("match") is not None:
-        from lit_mtrl.match import match_width
+def _compose(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
+    """`compose`, with ``network.match`` replaced by the width it asks for, also where other keys refer to the width."""
+    cfg = compose(configs, overrides)
+    if all(cfg[part].network.get("match") is None for part in ("actor", "critic")) and cfg.network.get("match") is None:
+        return cfg
+    from lit_mtrl.match import match_width
 
-        print(match_width(cfg), file=sys.stderr)
+    found = match_width(cfg)
+    assert found is not None
+    width, text = found
+    print(text, file=sys.stderr)
+    return compose(configs, [*overrides, f"network.width={width}", "network.match=null"])
 
 
 def _describe(path: Path) -> str:

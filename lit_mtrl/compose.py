@@ -115,7 +115,10 @@ def _compose(given: list[str], overrides: Sequence[str]) -> DictConfig:
         _check_keys(structure, schema)
         texts = []
         for override, text in values:
-            _checked(override, schema)
+            inside = override.key_or_group.startswith(
+                "callbacks."
+            )  # an experiment may add callbacks, a group may not know them
+            _checked(override, structure if inside else schema)
             texts.append(f"++{text.lstrip('+')}" if _in_part_network(override.key_or_group) else text)
         cfg = hydra_compose("config", [*choices, *texts])
         _check_types(cfg, schema)
@@ -171,7 +174,12 @@ def _check_types(cfg: DictConfig, schema: DictConfig) -> None:
     for key in list(_keys(cfg)):
         looked_up = key.split(".", 1)[1] if _in_part_network(key) else key
         default, value = OmegaConf.select(schema, looked_up), OmegaConf.select(cfg, key)
-        if isinstance(default, DictConfig) or isinstance(value, DictConfig) or default is None:
+        if isinstance(default, DictConfig) or isinstance(value, DictConfig):
+            continue
+        if default is None:
+            taken = _annotation(schema, looked_up)
+            fits = not isinstance(value, str) or taken is None or "str" in taken
+            require(fits, f"{key}={value}: a number is needed, or null")
             continue
         if value is None:
             require(_nullable(schema, looked_up), f"{key}=null: give a value; the default is {default}")
@@ -189,12 +197,15 @@ def _check_types(cfg: DictConfig, schema: DictConfig) -> None:
 
 def _nullable(schema: DictConfig, key: str) -> bool:
     """Whether the constructor that takes ``key`` allows None."""
+    return "None" in (_annotation(schema, key) or "")
+
+
+def _annotation(schema: DictConfig, key: str) -> str | None:
+    """The type that the constructor which takes ``key`` declares for it, None if none does."""
     parent, _, leaf = key.rpartition(".")
     target = OmegaConf.select(schema, f"{parent}._target_") if parent else None
-    if target is None:
-        return False
-    parameter = inspect.signature(get_object(target)).parameters.get(leaf)
-    return parameter is not None and "None" in str(parameter.annotation)
+    parameter = inspect.signature(get_object(target)).parameters.get(leaf) if target else None
+    return None if parameter is None else str(parameter.annotation)
 
 
 def _in_part_network(key: str) -> bool:

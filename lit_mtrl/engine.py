@@ -29,7 +29,9 @@ class Engine:
         self.updates = 0
         self._all = algorithm.objectives()
         self.objectives = tuple(o for o in self._all if o.loss is not None)
-        self.shared = next((o for o in self._all if o.loss is None), None)
+        passive = [o for o in self._all if o.loss is None]
+        assert len(passive) <= 1, "an algorithm has one objective without a loss at most"
+        self.shared = passive[0] if passive else None
         unknown = set(weightings or {}) - {o.name for o in self.objectives}
         require(not unknown, f"weighting.{'/'.join(sorted(unknown))}: the algorithm has no such objective")
         self.weightings = {o.name: (weightings or {}).get(o.name) or Mean() for o in self.objectives}

@@ -17,8 +17,8 @@ from lit_mtrl.suggest import unknown
 LARGEST = 2**20
 
 
-def match_width(cfg: DictConfig) -> str | None:
-    """Replace ``network.match`` in ``cfg`` by the width it asks for; returns a line that says so, None if nothing was asked.
+def match_width(cfg: DictConfig) -> tuple[int, str] | None:
+    """The width that ``network.match`` in ``cfg`` asks for, and a line that says so; None if it asks for nothing.
 
     The value is a number of actor parameters, or a network of ``conf/network``, whose actor is counted with its own defaults. The width is
     the largest whose count is not above that. Actor and critics both get it, as in McLean et al. (2025).
@@ -27,7 +27,7 @@ def match_width(cfg: DictConfig) -> str | None:
     """
     for part in ("actor", "critic"):
         require("match" not in cfg[part].network, f"{part}.network.match: match sizes both; set network.match")
-    target = cfg.network.match
+    target = cfg.network.get("match")
     if target is None:
         return None
     require(
@@ -50,8 +50,7 @@ def match_width(cfg: DictConfig) -> str | None:
             f"network.match={target}: {goal:,} parameters are fewer than the smallest {cfg.network.name} has;"
             f" ask for {smallest:,} or more"
         )
-    cfg.network.width, cfg.network.match = low, None
-    return f"network.match={target}: network.width={low}, {count:,} actor parameters for {goal:,}"
+    return low, f"network.match={target}: network.width={low}, {count:,} actor parameters for {goal:,}"
 
 
 def _goal(cfg: DictConfig, suite: Suite, target: object) -> int:
@@ -64,16 +63,15 @@ def _goal(cfg: DictConfig, suite: Suite, target: object) -> int:
         )  # the other's defaults, not what this actor changes in its own
         root = DictConfig({"benchmark": cfg.benchmark, "network": other, "actor": actor})
         return _count(root, suite, None) or 0
-    require(
-        isinstance(target, (int, float)) and not isinstance(target, bool) and target == int(target) and target > 0,
-        f"network.match={target}: give a number of parameters, such as 691_022, or a network's name",
-    )
+    whole = isinstance(target, int | float) and not isinstance(target, bool) and target % 1 == 0 and target > 0
+    require(whole, f"network.match={target}: give a number of parameters, such as 691_022, or a network's name")
     return int(target)  # pyright: ignore[reportArgumentType]
 
 
 def _count(cfg: DictConfig, suite: Suite, width: int | None) -> int | None:
     """Parameters of the actor at ``width``; None if the network cannot have that width."""
     network = cfg.network.copy()
+    network.match = None
     if width is not None:
         network.width = width
     try:

@@ -88,11 +88,25 @@ def test_own_file_and_order_of_files(tmp_path: Path) -> None:
     mine.write_text("defaults:\n  - override /network: mlp\nnetwork:\n  width: 33\n")
     _, out, _ = run("fit", "--config", "mt50_mtmhsac", "--config", str(mine), "--print-config", "network.depth=2")
     cfg = yaml.safe_load(out)
-    assert cfg["network"] == {"_target_": "lit_mtrl.nets.mlp.MLP", "name": "mlp", "width": 33, "depth": 2}
+    assert cfg["network"]["_target_"] == "lit_mtrl.nets.mlp.MLP"
+    assert (cfg["network"]["width"], cfg["network"]["depth"]) == (33, 2)
     assert cfg["benchmark"]["name"] == "mt50"
 
 
 BAD = {
+    "reset without threshold": (
+        ["--config", "mt10_paco_published", "algo.mask_out=null", "logger=csv"],
+        "algo.mask_out=3e3",
+    ),
+    "key of a callback": (
+        ["--config", "mt10_paco_published", "callbacks.paco_reset.methd=copy"],
+        "did you mean 'callbacks.paco_reset.method'",
+    ),
+    "added key of a callback": (
+        ["--config", "mt10_paco_published", "+callbacks.paco_reset.moments=1", "logger=csv"],
+        "callbacks.paco_reset.PaCoReset: moments: unknown key",
+    ),
+    "word for a number": (["--config", "debug", "algo.mask_out=abc"], "algo.mask_out=abc: a number is needed"),
     "experiment": (["--config", "mt10_mtmhsca"], "did you mean 'mt10_mtmhsac'"),
     "experiment as override": (["experiment=mt10_mtmhsca"], "did you mean 'mt10_mtmhsac'"),
     "missing file": (["--config", "conf/experiment/quickstrt.yaml"], "did you mean the experiment 'quickstart'"),

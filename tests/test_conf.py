@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lit_mtrl.build import Run, build_part, build_suite, plain
+from lit_mtrl.commands import _compose as composed
 from lit_mtrl.compose import compose, groups
 from lit_mtrl.engine import param_count
 from tests.conftest import ROOT
@@ -17,7 +18,7 @@ CHOICES = [(g, n) for g, names in groups().items() if g != "experiment" for n in
 
 @pytest.mark.parametrize("name", groups()["experiment"])
 def test_every_experiment_builds(name: str, tmp_path: Path) -> None:
-    run = Run(compose([name], ["logger=csv", f"output_dir={tmp_path}/run", "network.width=8"]))
+    run = Run(compose([name], ["logger=csv", f"output_dir={tmp_path}/run", "network.width=8", "network.match=null"]))
     assert run.data.epochs >= 1
     assert len(run.agent.tasks) == run.agent.algorithm.num_tasks
     assert not (tmp_path / "run").exists()
@@ -111,6 +112,7 @@ PUBLISHED = {  # actor, both critics
     "mt50_moore": (2_181_500, 4_101_500),
     "mt10_paco": (1_700_095, 3_388_120),
     "mt50_paco": (6_801_180, 13_554_080),
+    "mt50_mtmhsac_w1805": (7_404_510, None),
     "mt10_care": (420_564, None),
     "mt50_care": (451_168, None),
     "mt10_film": (377_414, None),
@@ -125,6 +127,15 @@ def test_parameter_counts_of_the_papers(name: str) -> None:
         counts = [param_count(build_part(cfg[part], cfg.network, build_suite(cfg))) for part in ("actor", "critic")]
     for count, published in zip(counts, PUBLISHED[name], strict=True):
         assert published in (count, None)
+
+
+def test_experiments_have_folders_of_their_own() -> None:
+    """What differs is not written into one folder; the default's other names are known."""
+    folders: dict[str, list[str]] = {}
+    for name in groups()["experiment"]:
+        folders.setdefault(composed([name], []).output_dir, []).append(name)
+    doubles = [names for names in folders.values() if len(names) > 1]
+    assert doubles == []
 
 
 def test_actor_critic_split() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
-from lit_mtrl.build import build_part, build_suite
+from lit_mtrl.build import Run, build_part, build_suite
 from lit_mtrl.compose import compose
 from lit_mtrl.engine import param_count
 from lit_mtrl.match import match_width
@@ -19,6 +20,7 @@ SOFT_MODULES, MOORE, PACO = 691_022, 1_379_320, 1_700_095
 def count(cfg, width: int) -> int:
     cfg = cfg.copy()
     cfg.network.width = width
+    cfg.network.match = None
     with torch.device("meta"):
         return param_count(build_part(cfg.actor, cfg.network, build_suite(cfg)))
 
@@ -46,18 +48,19 @@ def count(cfg, width: int) -> int:
 )
 def test_largest_width_not_above(target: int | str, network: str, width: int | None) -> None:
     cfg = compose(["mt10_mtmhsac"], [f"network={network}", f"network.match={target}"])
-    text = match_width(cfg)
-    assert cfg.network.match is None and f"network.width={cfg.network.width}" in str(text)
-    assert width is None or cfg.network.width == width
+    found = match_width(cfg)
+    assert found is not None and f"network.width={found[0]}," in found[1]
+    assert width is None or found[0] == width
     other = None if isinstance(target, int) else compose(["mt10_mtmhsac"], [f"network={target}"])
     goal = target if other is None else count(other, other.network.width)
-    assert count(cfg, cfg.network.width) <= goal < count(cfg, cfg.network.width + 1)
+    assert count(cfg, found[0]) <= goal < count(cfg, found[0] + 1)
 
 
-def test_mt50() -> None:
-    cfg = compose(["mt50_mtmhsac"], ["network.match=7_404_510"])  # what McLean et al. put beside PaCo
-    match_width(cfg)
-    assert cfg.network.width == 1805
+@pytest.mark.parametrize(("target", "width"), [(6_801_180, 1725), (7_404_510, 1805)])
+def test_mt50(target: int, width: int) -> None:
+    """PaCo's count, and the count of the network that McLean et al. put beside it."""
+    found = match_width(compose(["mt50_mtmhsac"], [f"network.match={target}"]))
+    assert found is not None and found[0] == width
 
 
 def test_nothing_asked_nothing_done() -> None:
@@ -71,6 +74,8 @@ def test_nothing_asked_nothing_done() -> None:
         (["network.match=100"], "ask for 214 or more"),
         (["network.match=mor"], "did you mean 'moore'"),
         (["network.match=0"], "give a number of parameters"),
+        (["network.match=inf"], "give a number of parameters"),
+        (["network.match=nan"], "give a number of parameters"),
         (["network.match=1.5"], "give a number of parameters"),
         (["network=moore", "network.match=1000"], "ask for .* or more"),
         (["network.match=1e6", "actor.network.width=8"], "leave actor.network.width away"),
@@ -85,10 +90,17 @@ def test_bad_targets(overrides: list[str], message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_is_resolved_or_refused_but_never_ignored(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="network.match"):
+        Run(compose(["debug"], ["network.match=3000", f"output_dir={tmp_path}"]))
+
+
 def test_command_line(cli) -> None:
     done = cli("params", "--config", "mt10_mtmhsac", "network.match=moore", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["actor"] == 1_379_024
     assert "network.width=798" in done.stderr
-    done = cli("fit", "--config", "debug", "network.match=500", "--print-config")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "network.match=500" in done.stderr
+    done = cli("params", "--config", "mt50_mtmhsac_moore_size", "--print-config")  # names follow the width
+    assert "run_name: sac-multi_head-w928-s0" in done.stdout and "width: 928" in done.stdout, done.stderr
+    done = cli("fit", "--config", "debug", "network.match=5", "--print-config")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "network.match=5:" in done.stderr

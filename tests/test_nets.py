@@ -28,10 +28,10 @@ VARIANTS = [
     ("paco", {"composition": "none"}),
     ("paco", {"parameter_sets": T, "init": "one_hot", "variant": "mclean"}),
     ("moore", {"heads": "single"}),
-    ("moore", {"init": "xavier"}),
+    ("moore", {"init": "official"}),
     ("care", {"heads": "multi"}),
     ("care", {"context": "metadata", "tasks": ["reach", "push", "pick-place", "door-open"]}),
-    ("film", {"modulation": "feature"}),
+    ("film", {"modulation": "feature", "one_plus": True}),
 ]
 CASES = [(path.stem, {}) for path in FILES] + VARIANTS
 

@@ -24,6 +24,10 @@ def test_principal_components_by_hand() -> None:
     torch.testing.assert_close(points[..., 1], torch.zeros(2, 3), rtol=0, atol=1e-5)
 
 
+def test_one_point() -> None:
+    assert flat_points(torch.ones(1, 1, 5))[0].tolist() == [[[0, 0]]]
+
+
 def test_two_sets_lie_on_the_unit_circle() -> None:
     points, text = flat_points(torch.tensor([[[3.0, 4.0], [0.0, -2.0]]]))
     torch.testing.assert_close(points, torch.tensor([[[0.6, 0.8], [0.0, -1.0]]]))
@@ -46,7 +50,7 @@ def test_pictures_are_written(sets: int, tmp_path: Path) -> None:
         ("paco", {"w"}, 5),
         ("moore", {"experts"}, 4),
         ("care", {"attention"}, 6),
-        ("soft_modules", {"routing layer 1", "routing layer 2"}, 4),
+        ("soft_modules", {"routing layer 1", "routing output"}, 4),
     ],
 )
 def test_a_run_draws_and_records(network: str, names: set[str], columns: int, tmp_path: Path) -> None:

@@ -18,6 +18,10 @@ import torch
 from tests.conftest import environment
 
 DEBUG = ["--config", "debug", "frames=3600", "collector.steps=5"]
+PACO = [
+    *DEBUG,
+    *("network=paco", "algo.mask_out=0.5", "+callbacks.paco_reset._target_=callbacks.paco_reset.PaCoReset"),
+]
 MT = [
     *("--config", "mt10_mtmhsac", "benchmark=custom", "logger=csv", "network.width=32", "replay.per_task=16"),
     *("collector.random_steps=200", "collector.workers=2", "eval.episodes=3", "env.copies=2", "env.horizon=150"),
@@ -101,7 +105,9 @@ def compare(one: Path, two: Path) -> None:
     assert [r["frames"] for r in read(one / "metrics.csv")] == [r["frames"] for r in read(two / "metrics.csv")]
 
 
-@pytest.mark.parametrize("config", [DEBUG, pytest.param(MT, marks=pytest.mark.slow)], ids=["probes", "metaworld"])
+@pytest.mark.parametrize(
+    "config", [DEBUG, PACO, pytest.param(MT, marks=pytest.mark.slow)], ids=["probes", "paco", "metaworld"]
+)
 def test_killed_and_resumed_is_bit_identical(config: list[str], tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = fit(tmp_path, *config, f"output_dir={whole}")

@@ -45,7 +45,7 @@ class Algorithm(nn.Module):
     num_tasks: int
 
     def objectives(self) -> tuple[Objective, ...]:
-        """The objectives in the order of the update. Called once, after the module is on its device."""
+        """The objectives in the order of the update; the engine asks once the module is on its device."""
         raise NotImplementedError
 
     def acting_policy(self) -> ActingPolicy:

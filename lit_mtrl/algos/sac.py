@@ -9,9 +9,10 @@ NOTE 4: the time limit is not a terminal state: the target's bootstrap uses ``te
 NOTE 5: parameters that actor and critics share (PaCo's w) belong to an objective of their own. The actor's loss reaches them through the
         policy only: the critics are constants in it. PaCo's code computes all losses at the same parameters; here the actor's is
         computed with the updated critics, as always.
-NOTE 6: mask-out (Sun et al., 2022, algorithm 1) asks whether the sum of a task's two critic losses exceeds a threshold; PaCo's code adds
-        the actor's and the temperature's losses, which are hundreds of times smaller where it matters. A masked task contributes
-        nothing to any loss of the update; the mean over tasks still divides by their number.
+NOTE 6: mask-out (Sun et al., 2022, algorithm 1) asks whether a task's critic loss, the mean over both critics, exceeds a threshold. PaCo's
+        code takes the sum of the critics' losses, averaged over two time steps of which the second is zero, and adds the actor's and
+        the temperature's losses, which are far smaller where it matters. A masked task contributes nothing to any loss of the update;
+        the mean over tasks still divides by their number. Adam's momentum goes on moving parameters of its own, as in PaCo's code.
 """
 
 from __future__ import annotations
@@ -124,11 +125,12 @@ class SAC(Algorithm):
         q = self.critic(batch[OBS], batch[ACTION])  # [2, T, b]
         error = q - y
         if self.mask_out is not None:
-            size = error.detach().square().mean(-1).sum(0)  # [T]
+            size = error.detach().square().mean((0, 2))  # [T]
             batch.set("kept", (size <= self.mask_out)[:, None].expand(batch.shape))
             # Before the square: what is not finite must not reach its gradient.
             error = torch.where(batch["kept"], error, 0.0)
-        return self._losses(batch, loss=self._weigh(error.square().mean((0, 2))), q=q.detach().mean((0, 2)))
+        out = self._losses(batch, loss=self._weigh(error.square().mean((0, 2))), q=q.detach().mean((0, 2)))
+        return out if self.mask_out is None else out.set("masked", (~batch["kept"][:, 0]).to(q.dtype))
 
     def actor_loss(self, batch: TensorDictBase) -> TensorDict:
         """Mean over samples of alpha log pi(a|s) - min Q(s, a), with the critic just updated."""
@@ -163,5 +165,5 @@ class SAC(Algorithm):
         """What an objective returns, with the losses of masked tasks set to zero."""
         if self.mask_out is not None:
             kept = batch["kept"][:, 0]
-            loss, metrics["masked"] = torch.where(kept, loss, 0.0), (~kept).to(loss.dtype)
+            loss = torch.where(kept, loss, 0.0)
         return TensorDict({"loss": loss, **metrics}, batch_size=[self.num_tasks])  # pyright: ignore[reportArgumentType]

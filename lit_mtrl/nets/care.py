@@ -64,12 +64,17 @@ class CARE(nn.Module):
         require(context in CONTEXTS, unknown("network.context", context, CONTEXTS))
         self.temperature = temperature
         if context == "metadata":
-            vectors = read_metadata(metadata or METADATA, task_names(tasks))
+            names = task_names(tasks)
+            require(
+                len(names) == num_tasks,
+                f"network.tasks: names {len(names)} tasks of {num_tasks}; leave it to the benchmark",
+            )
+            vectors = read_metadata(metadata or METADATA, names)
             self.source: nn.Module = mlp(vectors.shape[1], PROJECTION, context_width)
         else:
             vectors = torch.empty(0)
             self.source = TaskEmbedding(num_tasks, context_width, std=context_width**-0.5)
-        self.register_buffer("vectors", vectors, persistent=False)
+        self.register_buffer("vectors", vectors)  # in checkpoints: the file may change
         self.context = mlp(context_width, expert_width, expert_width, context_width)
         self.attention = mlp(context_width, expert_width, expert_width, experts)
         self.experts = expert_mlp(experts, in_dim, expert_width, expert_width, context_width)
@@ -108,7 +113,6 @@ def read_metadata(path: str | Path, tasks: Sequence[str]) -> Tensor:
         raise ConfigError(
             f'network.metadata={path}: must hold {{"tasks": {{"<task>": {{"embedding": [...]}}}}}}; see {METADATA.name}'
         ) from error
-    require(len(tasks) > 0, "network.tasks: name the tasks in one-hot order, such as ${benchmark.tasks}")
     missing = [name for name in tasks if name not in rows]
     require(
         not missing,
@@ -119,4 +123,8 @@ def read_metadata(path: str | Path, tasks: Sequence[str]) -> Tensor:
         len(widths) == 1 and widths[0] > 0,
         f"network.metadata={path}: embeddings have widths {', '.join(map(str, widths))}; all must have the same",
     )
-    return torch.tensor([rows[name] for name in tasks])
+    vectors = torch.tensor([rows[name] for name in tasks])
+    require(
+        bool(vectors.isfinite().all()), f"network.metadata={path}: holds numbers that are not finite; embed it again"
+    )
+    return vectors

@@ -2,7 +2,9 @@
 
 NOTE 1: `modulation`: ``layer`` is one scale and one shift per layer, as in McLean et al.'s and Sodhani et al.'s code; ``feature`` is one
         per feature and layer, as Perez et al. define it.
-NOTE 2: scales are the network's plain output: no 1 + gamma. Features start with a random scale per task.
+NOTE 2: McLean et al. take the scales as the network's plain output, near 0.1 at the start, three times in a row: what distinguishes
+        observations reaches the torso about a thousand times smaller than in CARE, and learning starts late. ``one_plus`` makes them
+        1 + gamma, as Perez et al. do. The default is McLean et al.'s.
 NOTE 3: modulation follows the activation of the hidden layers, and the encoder's linear output.
 """
 
@@ -38,11 +40,13 @@ class FiLM(nn.Module):
         expert_width: int = 50,
         context_width: int = 50,
         modulation: str = "layer",
+        one_plus: bool = False,
     ):
         super().__init__()
         require(expert_width > 0, f"network.expert_width={expert_width}: give at least one unit per layer")
         require(context_width > 0, f"network.context_width={context_width}: give at least one unit")
         require(modulation in MODULATIONS, unknown("network.modulation", modulation, MODULATIONS))
+        self.offset = 1.0 if one_plus else 0.0
         widths = [expert_width] * (LAYERS - 1) + [context_width]
         self.sizes = [1] * LAYERS if modulation == "layer" else widths
         self.embedding = TaskEmbedding(num_tasks, context_width, std=context_width**-0.5)
@@ -58,5 +62,5 @@ class FiLM(nn.Module):
         for i, (layer, scale) in enumerate(zip(self.encoder, scales, strict=True)):
             gamma, beta = task_rows(scale, x, task).chunk(2, -1)
             y = layer(x)
-            x = gamma * (F.relu(y) if i < LAYERS - 1 else y) + beta
+            x = (gamma + self.offset) * (F.relu(y) if i < LAYERS - 1 else y) + beta
         return self.head(self.torso(torch.cat([x, context], -1)))

@@ -4,17 +4,17 @@ NOTE 1: the experts see the observation alone; the task enters by its weights ov
 NOTE 2: norms get 1e-8 added before the division, as in McLean et al.'s code; the official code adds nothing and gives NaN for an
         expert whose output is zero. Where an expert depends exactly on those before it, what is left is rounding error: such a
         residual, below 1e-6 of the expert's own norm, becomes a zero vector here, which keeps gradients finite.
-NOTE 3: `init`: ``he_uniform`` is McLean et al.'s; ``xavier`` is the official code's (Glorot-uniform with the gain of the layer's
-        activation, PyTorch's default biases). Task weights start he-uniform with fan-in T in both: the paper does not say.
+NOTE 3: `init`: ``he_uniform`` is McLean et al.'s, for experts and task weights (fan-in T), with the head within ``head_bound``. ``official`` is
+        what the authors' code ends up with: PyTorch's defaults for the experts (it resets them after its Xavier initialisation), Glorot-
+        uniform task weights and heads, the latter with PyTorch's default bias.
 NOTE 4: the official log-std range is [-10, 2] and its temperature's learning rate 1e-4; both belong to the actor and the
-        algorithm (``actor.log_std_min``, ``algo.temperature_lr``) and are set in the experiments.
+        algorithm (``actor.log_std_min``, ``algo.temperature_lr``). The experiments follow McLean et al., who set the first on MT10 only.
 NOTE 5: |v_i| = 1, so the torso's scale before the tanh is the norm of the task's weights.
 """
 
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from lit_mtrl.nets.layers import ExpertDense, TaskEmbedding, expert_mlp, make_he
 from lit_mtrl.spec import require
 from lit_mtrl.suggest import unknown
 
-INITS = ("he_uniform", "xavier")
+INITS = ("he_uniform", "official")
 EPS = 1e-8
 DEPENDENT = 1e-6
 
@@ -56,10 +56,21 @@ class MOORE(nn.Module):
         )
         require(init in INITS, unknown("network.init", init, INITS))
         self.experts = expert_mlp(experts, in_dim, *[width] * depth)
-        if init == "xavier":
-            _xavier([layer for layer in self.experts if isinstance(layer, ExpertDense)])
         self.mixture = TaskEmbedding(num_tasks, experts)
         self.head = make_head(heads, width, out_dim, num_tasks, head_bound)
+        if init == "official":
+            self._official_init(math.sqrt(6 / (width + out_dim)), 1 / math.sqrt(width))
+
+    @torch.no_grad()
+    def _official_init(self, head_weight: float, head_bias: float) -> None:
+        for layer in self.experts:
+            if isinstance(layer, ExpertDense):
+                bound = 1 / math.sqrt(layer.weight.shape[1])
+                layer.weight.uniform_(-bound, bound)
+                layer.bias.uniform_(-bound, bound)
+        nn.init.xavier_uniform_(self.mixture.weight)
+        for parameter, bound in zip(self.head.parameters(), (head_weight, head_bias), strict=True):
+            parameter.uniform_(-bound, bound)
 
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:
         values = orthonormal(self.experts(x.reshape(-1, x.shape[-1])))  # [k, n, width]
@@ -84,14 +95,3 @@ def orthonormal(vectors: Tensor) -> Tensor:
             left = torch.where(enough, left, 0.0)
         basis.append(left / (left.norm(dim=-1, keepdim=True) + EPS))
     return torch.stack(basis)
-
-
-@torch.no_grad()
-def _xavier(layers: list[ExpertDense]) -> None:
-    for layer, following in pairwise([*layers, None]):
-        assert layer is not None
-        _, fan_in, fan_out = layer.weight.shape
-        gain = 1.0 if following is None else math.sqrt(2)
-        bound = gain * math.sqrt(6 / (fan_in + fan_out))
-        layer.weight.uniform_(-bound, bound)
-        layer.bias.uniform_(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))

@@ -39,7 +39,7 @@ class PaCo(nn.Module):
     """``[*, in_dim]`` and task to ``[*, out_dim]``: ``depth`` layers of ``width`` with ReLU, and the output, of K ``parameter_sets``.
 
     ``composition``: ``all`` layers, the ``output`` layer only (the others are common), or ``none``. ``init`` of w: ``random``, or ``one_hot``
-    (K equal to the number of tasks: every task starts with a parameter set of its own; Table 3 of the paper).
+    (K equal to the number of tasks: every task starts with a parameter set of its own; section 6.3 of the paper).
     """
 
     def __init__(

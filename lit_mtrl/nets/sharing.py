@@ -19,7 +19,7 @@ def shared_modules(net: nn.Module) -> list[nn.Module]:
 def share(source: nn.Module, target: nn.Module) -> list[nn.Parameter]:
     """Make the shared modules of ``target`` use the parameters of those of ``source``; returns these parameters.
 
-    Nothing happens where only one of them has such modules. Raises `ConfigError` if their sizes differ.
+    Nothing happens where only one of them has such modules. Raises `ConfigError` if sizes differ.
     """
     found = list(zip(shared_modules(source), shared_modules(target), strict=False))
     for ours, theirs in found:
@@ -27,8 +27,8 @@ def share(source: nn.Module, target: nn.Module) -> list[nn.Parameter]:
             sizes = tuple(parameter.shape), tuple(theirs.get_parameter(name).shape)
             require(
                 sizes[0] == sizes[1],
-                f"actor.network, critic.network: they share what has {sizes[0]} entries in one and {sizes[1]} in the"
-                " other; give both the same size (network.parameter_sets)",
+                f"actor.network, critic.network: they share a table that is {' x '.join(map(str, sizes[0]))} in one and"
+                f" {' x '.join(map(str, sizes[1]))} in the other; give both the same size (network.parameter_sets)",
             )
             setattr(theirs, name, parameter)
     return [parameter for ours, _ in found for parameter in ours.parameters()]

@@ -40,7 +40,8 @@ def test_routing_starts_uniform_and_rows_sum_to_one(variant: str) -> None:
             torch.testing.assert_close(rows.sum(-1), torch.ones(len(rows)))
             assert (abs(rows - 1 / k).max() < 0.02) == (scale == 1.0)
     mixture = net.task_mixture(x)
-    assert list(mixture) == [f"routing layer {i + 1}" for i in range(len(sizes))]
+    names = ["routing layer 1", "routing layer 2", "routing output"]
+    assert list(mixture) == names[: len(sizes)]
     torch.testing.assert_close(mixture["routing layer 1"].sum(-1), torch.full((T,), float(k)))
 
 
@@ -131,6 +132,36 @@ def test_moore_by_hand() -> None:
         torch.testing.assert_close(net(x, torch.tensor(task)), expected)
 
 
+def test_official_initialisation_of_moore() -> None:
+    """PyTorch's defaults for experts, Glorot-uniform task weights (3 + 3 units) and heads (400 + 4)."""
+    net = MOORE(IN, OUT, T, 1e-3, width=400, depth=2, experts=3, init="official").requires_grad_(False)
+    bounds = {
+        "experts.0.weight": IN**-0.5,
+        "experts.0.bias": IN**-0.5,
+        "experts.2.weight": 400**-0.5,
+        "experts.2.bias": 400**-0.5,
+        "mixture.weight": 1.0,
+        "head.weight": (6 / 404) ** 0.5,
+        "head.bias": 400**-0.5,
+    }
+    assert bounds.keys() == dict(net.named_parameters()).keys()
+    for name, bound in bounds.items():
+        assert 0.6 * bound < net.get_parameter(name).abs().max() <= bound, name
+
+
+def test_initialisation_of_the_mclean_variants() -> None:
+    """He-uniform with zero biases; embeddings N(0, 1/50); routing U(+-1e-3)."""
+    care, film = (net(IN, OUT, 1000, 1e-3).requires_grad_(False) for net in (CARE, FiLM))
+    for table in (care.source.weight, film.embedding.weight):
+        assert abs(float(table.std()) - 50**-0.5) < 2e-3  # pyright: ignore
+    expert = care.experts[0]
+    assert 0.98 < float(expert.weight.abs().max()) / (6 / IN) ** 0.5 <= 1 and (expert.bias == 0).all()  # pyright: ignore
+    routing = SoftModules(IN, OUT, T, 1e-3).requires_grad_(False).routing[0]
+    assert routing.weight.abs().max() <= 1e-3 and (routing.bias == 0).all()  # pyright: ignore
+    moore = MOORE(IN, OUT, 6, 1e-3).requires_grad_(False)
+    assert 0.8 < float(moore.mixture.weight.abs().max()) <= 1
+
+
 def test_care_by_hand() -> None:
     net = CARE(IN, OUT, T, 0.5, width=7, depth=2, experts=3, expert_width=5, context_width=4).double()
     x = torch.randn(IN, dtype=torch.float64)
@@ -149,9 +180,11 @@ def test_care_by_hand() -> None:
     torch.testing.assert_close(net.task_mixture(x)["attention"].sum(-1), torch.ones(T, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("one_plus", [False, True])
 @pytest.mark.parametrize("modulation", ["layer", "feature"])
-def test_film_by_hand(modulation: str) -> None:
-    net = FiLM(IN, OUT, T, 0.5, width=7, depth=2, expert_width=5, context_width=4, modulation=modulation).double()
+def test_film_by_hand(modulation: str, one_plus: bool) -> None:
+    sizes = dict(width=7, depth=2, expert_width=5, context_width=4)
+    net = FiLM(IN, OUT, T, 0.5, **sizes, modulation=modulation, one_plus=one_plus).double()  # pyright: ignore
     x = torch.randn(IN, dtype=torch.float64)
     for task in range(T):
         embedding = net.embedding.weight[task].relu()
@@ -160,7 +193,7 @@ def test_film_by_hand(modulation: str) -> None:
             size = 1 if modulation == "layer" else (5, 5, 4)[i]
             gamma, beta, at = numbers[at : at + size], numbers[at + size : at + 2 * size], at + 2 * size
             y = layer(h)
-            h = gamma * (y.relu() if i < 2 else y) + beta
+            h = (one_plus + gamma) * (y.relu() if i < 2 else y) + beta
         assert at == len(numbers) == (6 if modulation == "layer" else 2 * 14)
         expected = net.head(net.torso(torch.cat([h, embedding])))
         torch.testing.assert_close(net(x, torch.tensor(task)), expected)
@@ -192,6 +225,7 @@ def test_shipped_metadata_hold_every_task() -> None:
         ('{"tasks": {"a": {"embedding": [1, 2]}, "b": {"embedding": [1]}}}', "widths 1, 2"),
         ('{"a": [1, 2]}', "must hold"),
         ('{"tasks": {"a": {"embedding": ["x"]}}}', "must hold"),
+        ('{"tasks": {"a": {"embedding": [1]}, "b": {"embedding": [NaN]}}}', "not finite"),
         ("not json", "must hold"),
         (None, "cannot be read"),
     ],
@@ -222,6 +256,7 @@ def test_own_metadata(tmp_path: Path) -> None:
         (MOORE, {"experts": 0}, "network.experts=0"),
         (MOORE, {"experts": 9, "width": 8}, "network.experts=9"),
         (MOORE, {"heads": "many"}, "network.heads=many"),
+        (CARE, {"context": "metadata", "tasks": ["reach", "push"]}, "names 2 tasks of 3"),
         (CARE, {"experts": 0}, "network.experts=0"),
         (CARE, {"context": "meta-data"}, "did you mean 'metadata'"),
         (FiLM, {"modulation": "unit"}, "network.modulation=unit"),

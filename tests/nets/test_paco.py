@@ -132,9 +132,10 @@ def test_different_sizes_cannot_be_shared() -> None:
         make_sac({"parameter_sets": 2}, {"parameter_sets": 4})
 
 
-def test_w_moves_by_the_sum_of_all_losses() -> None:
-    """One Adam step along d critic loss/dw + d actor loss/dw, the latter with the critics as constants."""
-    sac, batch = make_sac(max_grad_norm=None), make_batch(1)
+@pytest.mark.parametrize("norm", [None, 0.1])
+def test_w_moves_by_the_sum_of_all_losses(norm: float | None) -> None:
+    """One Adam step along d critic loss/dw + d actor loss/dw, the latter with the critics as constants, each clipped with its own network."""
+    sac, batch = make_sac(max_grad_norm=norm), make_batch(1)
     w = sac.actor.net.w.weight
     engine, start = Engine(sac), w.detach().clone()
     torch.manual_seed(7)
@@ -142,10 +143,10 @@ def test_w_moves_by_the_sum_of_all_losses() -> None:
     from_critic = torch.autograd.grad(sac.critic_loss(first)["loss"].mean(), w)[0]
     state = torch.get_rng_state()
     torch.manual_seed(7)
-    engine.update(batch.clone())
+    metrics = engine.update(batch.clone())
     moved = w.detach() - start
 
-    again = make_sac(max_grad_norm=None)  # the actor's gradient, with the critics after their step and w before its own
+    again = make_sac(max_grad_norm=norm)  # the actor's gradient, with the critics after their step and w before its own
     with torch.no_grad():
         for mine, theirs in zip(again.critic.parameters(), sac.critic.parameters(), strict=True):
             mine.copy_(theirs)
@@ -155,6 +156,11 @@ def test_w_moves_by_the_sum_of_all_losses() -> None:
     constant = copy.deepcopy(again.critic).requires_grad_(False)
     loss = (log_prob - constant(batch["observation"], action).amin(0)).mean()
     from_actor = torch.autograd.grad(loss, again.actor.net.w.weight)[0]
+    if norm is not None:
+        from_critic, from_actor = (
+            g * norm / metrics[f"{name}/grad_norm"] for g, name in ((from_critic, "critic"), (from_actor, "actor"))
+        )
+        assert min(metrics["critic/grad_norm"], metrics["actor/grad_norm"]) > norm
     grad = from_critic + from_actor
     torch.testing.assert_close(moved, -3e-4 * grad / (grad.abs() + 1e-5), rtol=1e-6, atol=1e-12)
     assert (from_actor != 0).any() and (from_critic != 0).any()
