@@ -113,7 +113,8 @@ def test_ensemble_is_its_copies(make) -> None:
     ]  # the first copy became the ensemble's skeleton: rebuild each from the stacked weights
     for i, net in enumerate(again):
         stacked = dict(ensemble.net.named_parameters())
-        net.load_state_dict({k: v if id(v) in single else v[i] for k, v in stacked.items()})
+        own = {k: v if id(v) in single else v[i] for k, v in stacked.items()}
+        net.load_state_dict({**own, **dict(ensemble.net.named_buffers())})
         torch.testing.assert_close(ensemble(x)[i], net(x))
         torch.testing.assert_close(ensemble(x, task)[i], net(x, task))
     assert not torch.equal(ensemble(x)[0], ensemble(x)[1])
