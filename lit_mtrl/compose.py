@@ -115,10 +115,9 @@ def _compose(given: list[str], overrides: Sequence[str]) -> DictConfig:
         _check_keys(structure, schema)
         texts = []
         for override, text in values:
-            inside = override.key_or_group.startswith(
-                "callbacks."
-            )  # an experiment may add callbacks, a group may not know them
-            _checked(override, structure if inside else schema)
+            # An experiment may add callbacks that no group knows.
+            own = override.key_or_group.startswith("callbacks.")
+            _checked(override, structure if own else schema)
             texts.append(f"++{text.lstrip('+')}" if _in_part_network(override.key_or_group) else text)
         cfg = hydra_compose("config", [*choices, *texts])
         _check_types(cfg, schema)

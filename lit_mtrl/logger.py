@@ -87,16 +87,16 @@ class CSVLogger(Logger):
 def keep_rows_until(path: Path, frames: int) -> None:
     """Drop what a CSV file holds beyond ``frames``: rows of a run that was killed after its last checkpoint.
 
-    A last row that was cut short goes too. Does nothing if there is no such file.
+    A last row that was cut short goes too. Does nothing if there is no such file, or none with frames.
     """
     if not path.exists():
         return
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
-        columns, rows = (
-            list(reader.fieldnames or []),
-            [row for row in reader if row["frames"] and None not in row.values()],
-        )
+        columns = list(reader.fieldnames or [])
+        if "frames" not in columns:
+            return
+        rows = [row for row in reader if row["frames"] and None not in row.values()]
     temporary = path.with_suffix(".new")
     with temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")

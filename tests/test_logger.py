@@ -327,6 +327,9 @@ def test_csv_keeps_rows_until(tmp_path: Path) -> None:
         logger.log_metrics({"a": step, "b": 1}, step=step)
     keep_rows_until(logger.path, 20)
     logger.log_metrics({"a": 25, "b": 1}, step=25)
+    (tmp_path / "mine.csv").write_text("x,y\n1,2\n")
+    keep_rows_until(tmp_path / "mine.csv", 20)
+    assert (tmp_path / "mine.csv").read_text() == "x,y\n1,2\n"
     assert [row["frames"] for row in read(logger.path)] == ["10", "20", "25"]
     with logger.path.open("a") as file:
         file.write("1")  # of 15,...: the process was killed while it wrote
