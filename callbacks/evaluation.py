@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import time
 from pathlib import Path
@@ -16,8 +15,9 @@ from lit_mtrl.evaluate import Evaluator, OfficialEvaluator
 from lit_mtrl.policies import TanhGaussian
 from lit_mtrl.spec import require
 from lit_mtrl.suggest import unknown
+from lit_mtrl.tables import append_rows
 
-COLUMNS = ("frames", "task", "success", "return", "length")
+COLUMNS = ("task", "success", "return", "length")
 PROTOCOLS = {"every_goal": Evaluator, "official": OfficialEvaluator}
 
 
@@ -41,7 +41,7 @@ class Evaluation(lightning.Callback):
         self.evaluator = self.evaluator or PROTOCOLS[self.protocol](suite, self.episodes, self.workers)
         result = self.evaluator.run(actor)
         means = [x.mean(-1).tolist() for x in (result.success, result.returns, result.lengths)]
-        return [dict(zip(COLUMNS[1:], row, strict=True)) for row in zip(suite.tasks, *means, strict=True)]
+        return [dict(zip(COLUMNS, row, strict=True)) for row in zip(suite.tasks, *means, strict=True)]
 
     def close(self) -> None:
         """End the evaluation's processes and environments."""
@@ -56,8 +56,9 @@ class Evaluation(lightning.Callback):
         start = time.perf_counter()
         suite = trainer.datamodule.suite  # pyright: ignore[reportAttributeAccessIssue]
         rows = self.evaluate(suite, pl_module.algorithm.actor)
-        _append(Path(trainer.default_root_dir) / "eval.csv", pl_module.frames, rows)
-        metrics = {"eval/" + key: sum(row[key] for row in rows) / len(rows) for key in COLUMNS[2:]}
+        table = [{"frames": pl_module.frames, **row} for row in rows]
+        append_rows(Path(trainer.default_root_dir) / "eval.csv", table)
+        metrics = {"eval/" + key: sum(row[key] for row in rows) / len(rows) for key in COLUMNS[1:]}
         metrics.update({f"eval/success/{row['task']}": row["success"] for row in rows})
         metrics["time/evaluation"] = time.perf_counter() - start
         for logger in trainer.loggers:
@@ -78,12 +79,3 @@ class Evaluation(lightning.Callback):
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         self.close()
-
-
-def _append(path: Path, frames: int, rows: list[dict]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if new:
-            writer.writeheader()
-        writer.writerows({"frames": frames, **row} for row in rows)

@@ -17,8 +17,7 @@ from torch import Tensor
 from lit_mtrl.agent import Agent
 from lit_mtrl.data.module import Iteration
 from lit_mtrl.spec import OBS, require
-
-COLUMNS = ("frames", "name", "task", "part", "value")
+from lit_mtrl.tables import append_rows
 
 
 class Pictures(lightning.Callback):
@@ -52,7 +51,7 @@ class Pictures(lightning.Callback):
         folder = Path(trainer.default_root_dir)
         (folder / "pictures").mkdir(exist_ok=True)
         values = {name: value.float().cpu() for name, value in parts.items()}
-        _append(folder / "mixture.csv", pl_module.frames, pl_module.tasks, values)
+        append_rows(folder / "mixture.csv", _rows(pl_module.frames, pl_module.tasks, values))
         files = [draw_mixture(folder / "pictures" / "mixture.png", pl_module.tasks, values, pl_module.frames)]
         if "w" in values:
             way = read(folder / "mixture.csv", "w", pl_module.tasks)
@@ -136,12 +135,10 @@ def flat_points(way: Tensor) -> tuple[Tensor, str]:
     return centred @ directions[:, [-1, -2]], "principal component"
 
 
-def _append(path: Path, frames: int, tasks: list[str], values: dict[str, Tensor]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(COLUMNS)
-        for name, table in values.items():
-            for task, row in zip(tasks, table.tolist(), strict=True):
-                writer.writerows((frames, name, task, part, value) for part, value in enumerate(row, 1))
+def _rows(frames: int, tasks: list[str], values: dict[str, Tensor]) -> list[dict[str, Any]]:
+    return [
+        {"frames": frames, "name": name, "task": task, "part": part, "value": value}
+        for name, table in values.items()
+        for task, row in zip(tasks, table.tolist(), strict=True)
+        for part, value in enumerate(row, 1)
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from typing import Any
@@ -16,6 +17,8 @@ from lit_mtrl.engine import MODES, Engine
 from lit_mtrl.spec import require
 from lit_mtrl.suggest import unknown
 from lit_mtrl.weighting.base import Weighting
+
+log = logging.getLogger("lit_mtrl")
 
 EPISODES = 100
 """Training success and return are means over the last so many episodes of all tasks."""
@@ -56,6 +59,7 @@ class Agent(lightning.LightningModule):
         self.latest: dict[str, float] = {}
         self.iteration: dict[str, list[float]] = {}
         self._restored: dict[str, Any] | None = None
+        self._warned: set[str] = set()
         self._reset_window()
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -124,9 +128,11 @@ class Agent(lightning.LightningModule):
         for key, values in self._sums.items():
             objective, name = key.split("/")
             mean = [v / self._iterations for v in values]
-            if name == "finite":
+            if name in ("finite", "weight"):
                 continue
-            if name == "masked":
+            if name == "floored":
+                self._warn_floored(objective, mean)
+            elif name == "masked":
                 metrics.update({f"masked/{task}": v for task, v in zip(self.tasks, mean, strict=True) if v > 0})
             elif name == "alpha":
                 metrics.update({f"alpha/{task}": v for task, v in zip(self.tasks, mean, strict=True)})
@@ -138,6 +144,23 @@ class Agent(lightning.LightningModule):
             logger.log_metrics(metrics, step=self.frames)
         self.latest = metrics
         self._reset_window()
+
+    def _warn_floored(self, objective: str, shares: list[float]) -> None:
+        """Say once per run and objective which losses its weighting cannot use."""
+        if objective in self._warned or not any(shares):
+            return
+        self._warned.add(objective)
+        weighting = self.weightings[objective]
+        names = ", ".join(f"{task} ({x:.0%})" for task, x in zip(self.tasks, shares, strict=True) if x)
+        log.warning(
+            "weighting.%s: %s needs losses above %g; in some updates those of %s are not, and it does not judge these tasks then;"
+            " use weighting.%s=mean, or one that reads gradients, such as pcgrad",
+            objective,
+            type(weighting).__name__,
+            weighting.floor,
+            names,
+            objective,
+        )
 
     def _reset_window(self) -> None:
         self._sums: dict[str, list[float]] = {}

@@ -25,9 +25,12 @@ from lit_mtrl.algos.base import Algorithm
 from lit_mtrl.checkpoint import find_sidecar
 from lit_mtrl.data.module import DataModule
 from lit_mtrl.envs.base import Suite
-from lit_mtrl.logger import CSVLogger, keep_rows_until
+from lit_mtrl.logger import CSVLogger
 from lit_mtrl.spec import ConfigError, require, task_names
 from lit_mtrl.suggest import unknown_key
+from lit_mtrl.tables import keep_rows_until
+from lit_mtrl.weighting.base import Weighting
+from lit_mtrl.weighting.mean import Mean
 
 log = logging.getLogger("lit_mtrl")
 
@@ -48,7 +51,7 @@ class Run:
         self.agent = Agent(
             algorithm,
             list(suite.tasks),
-            weightings={name: make(value) for name, value in cfg.weighting.items() if name != "name"},
+            weightings=build_weightings(cfg, suite),
             engine=cfg.engine.mode,
             log_frames=cfg.logger.log_frames,
             config=plain(cfg),
@@ -118,6 +121,21 @@ def build_algorithm(cfg: DictConfig, suite: Suite) -> Algorithm:
     return make(cfg.algo, **parts, **_sizes(suite))
 
 
+def build_weightings(cfg: DictConfig, suite: Suite) -> dict[str, Weighting]:
+    """The weighting of each objective that ``weighting`` names."""
+    built = {}
+    for name, part in cfg.weighting.items():
+        try:
+            built[name] = make(part, num_tasks=len(suite.tasks))
+        except ConfigError as error:
+            raise ConfigError(f"weighting.{name}.{error}") from error
+        if len(suite.tasks) == 1 and not isinstance(built[name], Mean):
+            log.warning(
+                "weighting.%s=%s: there is one task, nothing to weigh it against; mean does the same", name, part.name
+            )
+    return built
+
+
 def build_part(part: DictConfig, network: DictConfig, suite: Suite) -> torch.nn.Module:
     """The actor or the critics of ``network``, alone."""
     return _factory(part, network)(**_sizes(suite))
@@ -139,7 +157,7 @@ def build_logger(cfg: DictConfig, suite: Suite, checkpoint: dict[str, Any] | Non
     """The logger of the ``logger`` group, on the checkpoint's run if there is one."""
     tags = {
         "method": f"{cfg.algo.name}-{cfg.network.name}",
-        "weighting": cfg.weighting.name,
+        "weighting": _weighting_tag(cfg),
         "seed": str(cfg.seed),
         "lit_mtrl": __version__,
         "git_commit": _git_commit(),
@@ -192,6 +210,12 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 def _sizes(suite: Suite) -> dict[str, Any]:
     return dict(obs_dim=suite.obs_dim, action_dim=suite.action_dim, num_tasks=len(suite.tasks))
+
+
+def _weighting_tag(cfg: DictConfig) -> str:
+    names = {str(key): part.name for key, part in cfg.weighting.items()}
+    kinds = sorted(set(names.values()))
+    return kinds[0] if len(kinds) == 1 else " ".join(f"{k}={v}" for k, v in names.items())
 
 
 def _factory(part: DictConfig, network: DictConfig) -> partial:

@@ -71,11 +71,10 @@ def compose(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
 def override_saved(base: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """``base`` (a resolved configuration) with value overrides; groups cannot be exchanged any more."""
     cfg = base.copy()
-    chosen = groups()
     for override in _parse(overrides):
         key = override.key_or_group
         require(
-            not (key in chosen and isinstance(override.value(), str)),
+            not (isinstance(override.value(), str) and isinstance(OmegaConf.select(base, key), DictConfig)),
             f"{key}: a saved config.yaml is resolved, its groups cannot be exchanged; override values, or start from an experiment",
         )
         OmegaConf.update(cfg, _checked(override, base), override.value(), merge=True, force_add=True)
@@ -93,7 +92,7 @@ def swept_keys(overrides: Sequence[str]) -> list[str]:
 
 def _compose(given: list[str], overrides: Sequence[str]) -> DictConfig:
     chosen = groups()
-    overrides = [*given, *overrides]
+    overrides = [*given, *_choose_weightings(given, overrides, chosen["weighting"])]
     parsed = _parse(overrides)
     values, choices = [], []
     for override, text in zip(parsed, overrides, strict=True):
@@ -110,7 +109,9 @@ def _compose(given: list[str], overrides: Sequence[str]) -> DictConfig:
             values.append((override, text))
     try:
         structure = hydra_compose("config", choices, return_hydra_config=True)
-        final_choices = {k: v for k, v in structure.hydra.runtime.choices.items() if k in chosen and k != "experiment"}
+        final_choices = {
+            k: v for k, v in structure.hydra.runtime.choices.items() if k.split("@")[0] in chosen and k != "experiment"
+        }
         schema = hydra_compose("config", [f"{k}={v}" for k, v in final_choices.items()])
         _check_keys(structure, schema)
         texts = []
@@ -126,6 +127,25 @@ def _compose(given: list[str], overrides: Sequence[str]) -> DictConfig:
         raise ConfigError(_first_line(error)) from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{getattr(error, 'full_key', '')}: {_first_line(error)}") from error
+
+
+def _choose_weightings(given: list[str], overrides: Sequence[str], choices: list[str]) -> list[str]:
+    """Hydra's own form of ``weighting=X``, for all objectives, and of ``weighting.<objective>=X``."""
+    texts: list[str] = []
+    for override, text in zip(_parse(overrides), overrides, strict=True):
+        key, _, objective = override.key_or_group.partition(".")
+        value: Any = override.value()
+        if key != "weighting" or "." in objective or override.package or isinstance(value, dict):
+            texts.append(text)
+            continue
+        objectives = [str(name) for name in hydra_compose("config", given).weighting]
+        require(
+            objective in ("", *objectives),
+            unknown_key(f"weighting.{objective}", [f"weighting.{o}" for o in objectives]),
+        )
+        require(value in choices, unknown(override.key_or_group, value, choices))
+        texts += [f"weighting@weighting.{o}={value}" for o in ([objective] if objective else objectives)]
+    return texts
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:

@@ -9,6 +9,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
 from lit_mtrl.algos.base import Algorithm, Objective
+from lit_mtrl.nets.tape import Tape
 from lit_mtrl.spec import require
 from lit_mtrl.weighting.base import Weighting
 from lit_mtrl.weighting.mean import Mean
@@ -20,7 +21,8 @@ class Engine:
     """Optimizers, gradient clipping, weightings and metrics around an algorithm's objectives.
 
     ``mode`` is how an update is executed; all modes give the same numbers. ``weightings`` maps objective names to
-    `Weighting`; objectives that it does not name are averaged over tasks.
+    `Weighting`; objectives that it does not name are averaged over tasks. ``optimizers`` are the objectives', under their names, and
+    ``"<objective>/weighting"`` for weightings that learn.
     """
 
     def __init__(self, algorithm: Algorithm, weightings: Mapping[str, Weighting] | None = None, mode: str = "eager"):
@@ -34,9 +36,13 @@ class Engine:
         self.shared = passive[0] if passive else None
         unknown = set(weightings or {}) - {o.name for o in self.objectives}
         require(not unknown, f"weighting.{'/'.join(sorted(unknown))}: the algorithm has no such objective")
-        self.weightings = {o.name: (weightings or {}).get(o.name) or Mean() for o in self.objectives}
+        mean = Mean(algorithm.num_tasks)
+        self.weightings = {o.name: (weightings or {}).get(o.name) or mean for o in self.objectives}
+        self._tapes = {o.name: Tape(algorithm, o.params) for o in self.objectives}
         self._grads = {o.name: [torch.zeros_like(p) for p in o.params] for o in self._all}
         self.optimizers = {o.name: torch.optim.Adam(o.params, lr=o.lr, eps=o.eps, fused=True) for o in self._all}
+        learning = {f"{name}/weighting": w.optimizer() for name, w in self.weightings.items()}
+        self.optimizers |= {name: optimizer for name, optimizer in learning.items() if optimizer is not None}
 
     def run(self, chunk: TensorDictBase) -> tuple[TensorDict, TensorDict]:
         """K updates on ``chunk [K, T, b]``, already on the learner's device.
@@ -59,7 +65,11 @@ class Engine:
         return TensorDict(per_task, [self.algorithm.num_tasks]), TensorDict(scalar, [])
 
     def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
-        """One update on ``batch [T, b]``: every objective that is due, in order, then the algorithm's ``after_update``."""
+        """One update on ``batch [T, b]``: every objective that is due, in order, then the algorithm's ``after_update``.
+
+        What objectives write into the batch stays out of the caller's.
+        """
+        batch = batch.copy()
         metrics: dict[str, Tensor] = {}
         for objective in self.objectives:
             if self.updates % objective.every == 0:
@@ -72,9 +82,10 @@ class Engine:
 
     def _step(self, objective: Objective, batch: TensorDictBase) -> dict[str, Tensor]:
         assert objective.loss is not None
-        out = objective.loss(batch)
+        weighting = self.weightings[objective.name]
+        out, gramian = self._losses(objective, batch) if weighting.reads_gramian else (objective.loss(batch), None)
         losses = out["loss"]  # [T]
-        weights = self.weightings[objective.name](losses, objective.params)
+        weights = weighting(losses.detach(), gramian)
         total = (weights * losses).sum()
         if self.shared is None:
             grads = torch.autograd.grad(total, objective.params)
@@ -92,10 +103,50 @@ class Engine:
             rest = grads[own:] if scale is None else torch._foreach_mul(grads[own:], scale)
             torch._foreach_add_(self._grads[self.shared.name], rest)  # pyright: ignore[reportCallIssue, reportArgumentType]
         self._adam(objective)
+        self._learn(objective, weighting, batch)
         metrics = {f"{objective.name}/{key}": value.detach() for key, value in out.items()}
-        metrics[f"{objective.name}/finite"] = losses.detach().isfinite().to(losses.dtype)
+        finite = losses.detach().isfinite()
+        if gramian is not None:
+            finite &= gramian.diagonal().isfinite()
+        metrics[f"{objective.name}/finite"] = finite.to(losses.dtype)
+        if not isinstance(weighting, Mean):
+            metrics[f"{objective.name}/weight"] = weights
+        if weighting.floor is not None:
+            metrics[f"{objective.name}/floored"] = (losses.detach() <= weighting.floor).to(losses.dtype)
         metrics[f"{objective.name}/grad_norm"] = norm
         return metrics
+
+    def gramian(self, name: str, batch: TensorDictBase, shared_only: bool = False) -> Tensor:
+        """Inner products ``[T, T]`` of the tasks' gradients of objective ``name`` on ``batch [T, b]``; nothing is moved."""
+        (objective,) = (o for o in self.objectives if o.name == name)
+        return self._losses(objective, batch.copy(), shared_only)[1]
+
+    def _losses(
+        self, objective: Objective, batch: TensorDictBase, shared_only: bool | None = None
+    ) -> tuple[TensorDict, Tensor]:
+        """What the objective returns, and the Gramian of its losses' gradients."""
+        assert objective.loss is not None
+        tape = self._tapes[objective.name]
+        if shared_only is None:
+            shared_only = self.weightings[objective.name].shared_only
+        with tape.record():
+            out = objective.loss(batch)
+        return out, tape.gramian(out["loss"], shared_only)
+
+    def _learn(self, objective: Objective, weighting: Weighting, batch: TensorDictBase) -> None:
+        """One step of what the weighting learns, after the objective's."""
+        optimizer = self.optimizers.get(f"{objective.name}/weighting")
+        if optimizer is None:
+            return
+        losses = None
+        if weighting.evaluates_again:
+            assert objective.loss is not None
+            with torch.no_grad():
+                # In a copy: what the first evaluation wrote for the objectives after it stays.
+                losses = objective.loss(batch.copy())["loss"]
+        weighting.learn(losses)
+        optimizer.step()
+        weighting.learned()
 
     def _step_shared(self, objective: Objective) -> dict[str, Tensor]:
         """One step along the gradients that this update's losses have added up, and an empty sum for the next."""

@@ -84,27 +84,6 @@ class CSVLogger(Logger):
         temporary.replace(self.path)
 
 
-def keep_rows_until(path: Path, frames: int) -> None:
-    """Drop what a CSV file holds beyond ``frames``: rows of a run that was killed after its last checkpoint.
-
-    A last row that was cut short goes too. Does nothing if there is no such file, or none with frames.
-    """
-    if not path.exists():
-        return
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        columns = list(reader.fieldnames or [])
-        if "frames" not in columns:
-            return
-        rows = [row for row in reader if row["frames"] and None not in row.values()]
-    temporary = path.with_suffix(".new")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(row for row in rows if int(row["frames"]) <= frames)
-    temporary.replace(path)
-
-
 class MLflowLogger(Logger):
     """One MLflow run: parameters and tags at its start, then metrics over frames, and files.
 

@@ -29,9 +29,7 @@ def launch(configs: Sequence[str], overrides: Sequence[str]) -> int:
     compose(configs, fixed)  # one clear line now instead of one per job
     os.environ[CONFIGS], os.environ[SWEPT] = "\n".join(configs), "\n".join(swept)
     # Hydra only makes the combinations, so it need not know the keys; every job composes for itself.
-    chosen = [
-        text if text.split("=", 1)[0] in groups() or text.startswith("hydra") else f"++{text}" for text in overrides
-    ]
+    chosen = [f"{_prefix(text.split('=', 1)[0])}{text}" for text in overrides]
     sys.argv = [sys.argv[0], "--multirun", *chosen, "hydra.output_subdir=null", "hydra/job_logging=disabled"]
     sys.argv += ["hydra.sweep.dir=outputs/multirun/${now:%Y-%m-%d_%H-%M-%S}", "hydra/hydra_logging=default"]
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)
@@ -44,6 +42,13 @@ def launch(configs: Sequence[str], overrides: Sequence[str]) -> int:
             f"a job of the sweep failed with exit code {error.returncode}; its output is above"
         ) from error
     return 0
+
+
+def _prefix(key: str) -> str:
+    """What makes Hydra accept any key; ``weighting`` is a group that its defaults name per objective only."""
+    if key == "weighting":
+        return "+"
+    return "" if key in groups() or key.startswith("hydra") else "++"
 
 
 def job(_: DictConfig) -> float | None:

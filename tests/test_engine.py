@@ -101,21 +101,21 @@ def test_metrics_are_means_over_updates() -> None:
 
 def test_weighting_decides_the_gradient() -> None:
     class OnlyLast(Weighting):
-        def forward(self, losses, params):
+        def forward(self, losses, gramian):
             return torch.eye(T)[-1]
 
     toy = Toy()
-    Engine(toy, {"first": OnlyLast()}).update(chunk()[0])
+    Engine(toy, {"first": OnlyLast(T)}).update(chunk()[0])
     assert toy.a.grad is not None
     assert toy.a.grad.tolist() == [0, 0, 1]
 
 
 def test_mean_weighting_is_the_plain_average() -> None:
     losses = torch.tensor([1.0, 2.0, 6.0], requires_grad=True)
-    weights = Mean()(losses, [])
+    weights = Mean(3)(losses.detach(), None)
     assert not weights.requires_grad
     assert float((weights * losses).sum().detach()) == pytest.approx(3.0)
-    assert Mean()(torch.tensor([5.0]), []).tolist() == [1.0]
+    assert Mean(1)(torch.tensor([5.0]), None).tolist() == [1.0]
 
 
 def test_share_of_finite_losses_tells_who_broke_first() -> None:

@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 LAYERS = {
     0: ("spec", "suggest", "processes"),
     1: ("nets", "weighting", "envs", "policies", "critics"),
-    2: ("algos", "engine", "data", "evaluate", "checkpoint", "mlflow_store"),
+    2: ("algos", "engine", "data", "evaluate", "checkpoint", "mlflow_store", "tables"),
     3: ("agent", "data.module", "logger"),
     4: ("cli", "commands", "compose", "multirun", "build", "match", "__main__"),
 }

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 import lit_mtrl.logger
-from lit_mtrl.logger import CSVLogger, MLflowLogger, Sender, keep_rows_until
+from lit_mtrl.logger import CSVLogger, MLflowLogger, Sender
+from lit_mtrl.tables import keep_rows_until
 from lit_mtrl.spec import ConfigError
 
 pytestmark = [

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tensordict import TensorDict, TensorDictBase
-from torch import nn
+from torch import Tensor, nn
 
 from lit_mtrl.policies import ActingPolicy, TanhGaussian
 from lit_mtrl.spec import require
@@ -17,7 +17,8 @@ class Objective:
     """One loss with the parameters it moves.
 
     ``loss(batch [T, b]) -> TensorDict [T]``: key ``"loss"`` is minimised, every other key is a metric per task.
-    Objectives of an update run in order on the same batch and may write into it for those after them.
+    Objectives of an update run in order on the same batch and may write into it for those after them. A weighting may ask for the
+    loss again after the step: noise and targets are kept in the batch (see `once`), so that only the parameters differ.
 
     ``loss=None`` is for parameters that several networks share: they take one step at the end of an update, along the
     sum of the gradients of all its losses.
@@ -36,6 +37,13 @@ class Objective:
         require(self.every > 0, f"{self.name}: every={self.every} must be at least 1")
         norm = self.max_grad_norm
         require(norm is None or norm > 0, f"algo.max_grad_norm={norm}: give a positive norm, or null for no clipping")
+
+
+def once(batch: TensorDictBase, key: str, make: Callable[[], Tensor]) -> Tensor:
+    """``batch[key]``, made by ``make`` at the first call."""
+    if key not in batch.keys():
+        batch.set(key, make())
+    return batch[key]
 
 
 class Algorithm(nn.Module):

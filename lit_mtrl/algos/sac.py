@@ -25,7 +25,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
-from lit_mtrl.algos.base import Algorithm, Objective
+from lit_mtrl.algos.base import Algorithm, Objective, once
 from lit_mtrl.nets.sharing import share
 from lit_mtrl.spec import ACTION, NEXT_OBS, OBS, REWARD, TERMINATED, require
 
@@ -116,17 +116,12 @@ class SAC(Algorithm):
 
     def critic_loss(self, batch: TensorDictBase) -> TensorDict:
         """Mean over critics and samples of (Q - y)^2, y = r + gamma (1 - terminated) (min Q' - alpha log pi)."""
-        alpha = self.log_alpha.detach().exp()[:, None]  # [T, 1] or [1, 1]
-        with torch.no_grad():
-            next_action, log_prob = self.actor.sample(batch[NEXT_OBS], self._noise(batch))
-            next_value = self.target(batch[NEXT_OBS], next_action).amin(0) - alpha * log_prob  # [T, b]
-            going_on = (~batch[TERMINATED]).squeeze(-1)
-            y = batch[REWARD].squeeze(-1) + self.gamma * (going_on * next_value)
+        y = once(batch, "td_target", lambda: self._target(batch))
         q = self.critic(batch[OBS], batch[ACTION])  # [2, T, b]
         error = q - y
         if self.mask_out is not None:
             size = error.detach().square().mean((0, 2))  # [T]
-            batch.set("kept", (size <= self.mask_out)[:, None].expand(batch.shape))
+            once(batch, "kept", lambda: (size <= self.mask_out)[:, None].expand(batch.shape))
             # Before the square: what is not finite must not reach its gradient.
             error = torch.where(batch["kept"], error, 0.0)
         out = self._losses(batch, loss=self._weigh(error.square().mean((0, 2))), q=q.detach().mean((0, 2)))
@@ -135,7 +130,7 @@ class SAC(Algorithm):
     def actor_loss(self, batch: TensorDictBase) -> TensorDict:
         """Mean over samples of alpha log pi(a|s) - min Q(s, a), with the critic just updated."""
         alpha = self.log_alpha.detach().exp()[:, None]
-        action, log_prob = self.actor.sample(batch[OBS], self._noise(batch))
+        action, log_prob = self.actor.sample(batch[OBS], once(batch, "actor_noise", lambda: _noise(batch)))
         loss = (alpha * log_prob - self.critic(batch[OBS], action, frozen=True).amin(0)).mean(-1)
         batch.set("log_prob", log_prob.detach())
         return self._losses(batch, loss=self._weigh(loss), entropy=-log_prob.detach().mean(-1))
@@ -152,9 +147,13 @@ class SAC(Algorithm):
         if self.log_alpha_range is not None:
             self.log_alpha.clamp_(*self.log_alpha_range)
 
-    def _noise(self, batch: TensorDictBase) -> Tensor:
-        action = batch[ACTION]
-        return torch.randn(action.shape, dtype=action.dtype, device=action.device)
+    @torch.no_grad()
+    def _target(self, batch: TensorDictBase) -> Tensor:
+        alpha = self.log_alpha.exp()[:, None]  # [T, 1] or [1, 1]
+        next_action, log_prob = self.actor.sample(batch[NEXT_OBS], _noise(batch))
+        next_value = self.target(batch[NEXT_OBS], next_action).amin(0) - alpha * log_prob  # [T, b]
+        going_on = (~batch[TERMINATED]).squeeze(-1)
+        return batch[REWARD].squeeze(-1) + self.gamma * (going_on * next_value)
 
     def _weigh(self, losses: Tensor) -> Tensor:
         if not self.task_weights:
@@ -167,3 +166,8 @@ class SAC(Algorithm):
             kept = batch["kept"][:, 0]
             loss = torch.where(kept, loss, 0.0)
         return TensorDict({"loss": loss, **metrics}, batch_size=[self.num_tasks])  # pyright: ignore[reportArgumentType]
+
+
+def _noise(batch: TensorDictBase) -> Tensor:
+    action = batch[ACTION]
+    return torch.randn(action.shape, dtype=action.dtype, device=action.device)

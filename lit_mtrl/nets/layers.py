@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_mtrl.nets.tape import gradient_gramian, own_gramian, watch, weight_gramian
 from lit_mtrl.spec import require
 from lit_mtrl.suggest import unknown
 
@@ -41,7 +42,14 @@ class Dense(nn.Linear):
             nn.init.uniform_(self.bias, -self.bound, self.bound)
 
     def forward(self, input: Tensor, task: Tensor | None = None) -> Tensor:
-        return _flat_linear(input, self.weight, self.bias)
+        return self._linear(input, self.weight)
+
+    def gramian(self, x: Tensor, delta: Tensor, shared_only: bool) -> Tensor:
+        return weight_gramian(x, delta) + gradient_gramian(delta.sum(-2))
+
+    def _linear(self, x: Tensor, weight: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        return watch(self, rows, F.linear(rows, weight, self.bias)).view(*x.shape[:-1], -1)
 
 
 class OneHotDense(Dense):
@@ -53,8 +61,11 @@ class OneHotDense(Dense):
 
     def forward(self, input: Tensor, task: Tensor | None = None) -> Tensor:
         split = self.in_features - self.num_tasks
-        y = _flat_linear(input, self.weight[:, :split], self.bias)
-        return y + task_rows(self.weight[:, split:].t(), input, task)
+        return self._linear(input, self.weight[:, :split]) + task_rows(self.weight[:, split:].t(), input, task)
+
+    def gramian(self, x: Tensor, delta: Tensor, shared_only: bool) -> Tensor:
+        total = super().gramian(x, delta, shared_only)
+        return total if shared_only else total + own_gramian(delta.sum(-2))
 
 
 class TaskEmbedding(nn.Module):
@@ -73,7 +84,12 @@ class TaskEmbedding(nn.Module):
         self.shared = shared
 
     def forward(self) -> Tensor:
-        return self.weight if self.bias is None else self.weight + self.bias
+        return watch(self, self.weight, self.weight if self.bias is None else self.weight + self.bias)
+
+    def gramian(self, x: Tensor, delta: Tensor, shared_only: bool) -> Tensor:
+        rows = delta.sum(-2)
+        common = delta.new_zeros(()) if self.bias is None else gradient_gramian(rows)
+        return common if shared_only else common + own_gramian(rows)
 
 
 class ExpertDense(nn.Module):
@@ -92,7 +108,11 @@ class ExpertDense(nn.Module):
             nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias[:, None], x.expand(len(self.weight), *x.shape[-2:]), self.weight)
+        y = torch.baddbmm(self.bias[:, None], x.expand(len(self.weight), *x.shape[-2:]), self.weight)
+        return watch(self, x, y)
+
+    def gramian(self, x: Tensor, delta: Tensor, shared_only: bool) -> Tensor:
+        return weight_gramian(x, delta) + gradient_gramian(delta.sum(-2))
 
 
 class TaskDense(nn.Module):
@@ -110,10 +130,31 @@ class TaskDense(nn.Module):
         if task is None:
             rows = x.reshape(x.shape[0], -1, x.shape[-1])  # [T, b, in]
             y = torch.baddbmm(self.bias[:, None], rows, self.weight)
-            return y.view(*x.shape[:-1], -1)
+            return watch(self, rows.flatten(0, 1), y.flatten(0, 1)).view(*x.shape[:-1], -1)
         y = torch.einsum("...i,tio->...to", x, self.weight) + self.bias
         index = task[..., None, None].expand(*task.shape, 1, y.shape[-1])
         return y.gather(-2, index).squeeze(-2)
+
+    def gramian(self, x: Tensor, delta: Tensor, shared_only: bool) -> Tensor:
+        if shared_only:
+            return delta.new_zeros(())
+        weight = torch.matmul(x.mT, delta).flatten(-2)
+        return own_gramian(weight) + own_gramian(delta.sum(-2))
+
+
+class Norm(nn.LayerNorm):
+    """Layer norm of the last dimension."""
+
+    def __init__(self, size: int):
+        super().__init__(size)
+
+    def forward(self, input: Tensor) -> Tensor:
+        rows = input.reshape(-1, input.shape[-1])
+        return watch(self, rows, super().forward(rows)).view(input.shape)
+
+    def gramian(self, x: Tensor, delta: Tensor, shared_only: bool) -> Tensor:
+        normalised = F.layer_norm(x, self.normalized_shape, eps=self.eps)
+        return gradient_gramian((normalised * delta).sum(-2)) + gradient_gramian(delta.sum(-2))
 
 
 class Torso(nn.Module):
@@ -137,7 +178,7 @@ class Torso(nn.Module):
         require(depth > 0, f"network.depth={depth}: give at least one hidden layer")
         self.first = OneHotDense(in_features, width, num_tasks) if num_tasks else Dense(in_features, width)
         self.rest = nn.ModuleList(Dense(width, width) for _ in range(depth - 1))
-        self.norms = nn.ModuleList(nn.LayerNorm(width) if layer_norm else nn.Identity() for _ in range(depth))
+        self.norms = nn.ModuleList(Norm(width) if layer_norm else nn.Identity() for _ in range(depth))
         self.skip = skip
 
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:
@@ -183,8 +224,3 @@ def task_rows(table: Tensor, x: Tensor, task: Tensor | None) -> Tensor:
 def mix(values: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum over the first dimension: ``[k, n, d]`` and ``[n, k]`` to ``[n, d]``."""
     return (values * weights.t().unsqueeze(-1)).sum(0)
-
-
-def _flat_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    y = F.linear(x.reshape(-1, x.shape[-1]), weight, bias)
-    return y.view(*x.shape[:-1], -1)

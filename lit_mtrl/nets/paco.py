@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from lit_mtrl.nets.layers import TaskEmbedding, Torso
 from lit_mtrl.nets.mlp import MLP
+from lit_mtrl.nets.tape import watch, weight_gramian
 from lit_mtrl.spec import require
 from lit_mtrl.suggest import unknown
 
@@ -119,9 +120,15 @@ class ComposedDense(nn.Module):
     def forward(self, x: Tensor, w: Tensor, task: Tensor | None = None) -> Tensor:
         if task is None:
             # bmm, not matmul: with one w for several critics matmul would transpose and copy all parameter sets.
-            weight = torch.bmm(w[None], self.weight.flatten(1)[None]).view(-1, *self.weight.shape[1:])  # [T, in, out]
-            bias = torch.bmm(w[None], self.bias[None])[0]
-            y = torch.baddbmm(bias[:, None], x.reshape(len(x), -1, x.shape[-1]), weight)
+            weight = watch(self, w, torch.bmm(w[None], self.weight.flatten(1)[None])[0], "weight")
+            bias = watch(self, w, torch.bmm(w[None], self.bias[None])[0], "bias")
+            rows = x.reshape(len(x), -1, x.shape[-1])
+            y = torch.baddbmm(bias[:, None], rows, weight.view(-1, *self.weight.shape[1:]))
             return y.view(*x.shape[:-1], -1)
         each = torch.einsum("...i,kio->...ko", x, self.weight) + self.bias
         return (each * w[task].unsqueeze(-1)).sum(-2)
+
+    def gramian(self, x: Tensor, delta: Tensor, shared_only: bool) -> Tensor:
+        return weight_gramian(
+            x, delta
+        )  # of a composition: x is w, delta the gradient of the composed weights or biases

@@ -1,1 +1,1 @@
-"""Weightings: functions from per-task losses to task weights."""
+"""Weightings: functions from the tasks' losses, or the Gramian of their gradients, to task weights."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lit_mtrl.weighting.base import Weighting
 
@@ -13,5 +11,5 @@ from lit_mtrl.weighting.base import Weighting
 class Mean(Weighting):
     """Every task weighs 1/T."""
 
-    def forward(self, losses: Tensor, params: Sequence[nn.Parameter]) -> Tensor:
-        return torch.full_like(losses, 1 / losses.numel(), requires_grad=False)
+    def forward(self, losses: Tensor, gramian: Tensor | None) -> Tensor:
+        return torch.full_like(losses, 1 / self.num_tasks)

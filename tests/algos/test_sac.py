@@ -196,11 +196,11 @@ def test_mask_out_leaves_the_task_out_of_every_loss(net: type, reward: float) ->
     assert all(metrics[f"{name}/loss"][1] == 0 for name in ("critic", "actor", "temperature"))
 
     class Healthy(Weighting):
-        def forward(self, losses, params):
+        def forward(self, losses, gramian):
             return kept / T
 
     torch.manual_seed(1)
-    Engine(plain, {name: Healthy() for name in ("critic", "actor", "temperature")}).update(make_batch(1))
+    Engine(plain, {name: Healthy(T) for name in ("critic", "actor", "temperature")}).update(make_batch(1))
     for (name, a), b in zip(sac.named_parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}")
         assert a.isfinite().all(), name
