@@ -19,8 +19,8 @@ import pytest
 
 import lit_mtrl.logger
 from lit_mtrl.logger import CSVLogger, MLflowLogger, Sender
-from lit_mtrl.tables import keep_rows_until
 from lit_mtrl.spec import ConfigError
+from lit_mtrl.tables import keep_rows_until
 
 pytestmark = [
     pytest.mark.filterwarnings(
