@@ -23,6 +23,8 @@ from lit_mtrl.weighting.interior import to_boundary
 STEPS = 15
 CENTRING = 0.1
 SMOOTH = 1e-3
+EVEN = 1e-4
+NOISE = 1e-7  # of |g0|^2 relative to the mean squared norm, in a Gramian of single precision
 RESCALES = {"none": lambda c: 1.0, "linear": lambda c: 1 + c, "square": lambda c: 1 + c * c}
 
 
@@ -40,7 +42,7 @@ class CAGrad(GramianWeighting):
         products = normalised(gramian)
         w = worst_case(products, self.c)
         mean = products.mean().clamp_min(0)  # |g0|^2
-        size = (w @ products @ w + SMOOTH**2 * mean).clamp_min(torch.finfo(products.dtype).tiny).sqrt()
+        size = ((w @ products @ w).clamp_min(0) + SMOOTH**2 * mean.clamp_min(NOISE)).sqrt()
         weights = (1 / self.num_tasks + self.c * mean.sqrt() / size * w) / self.divisor
         return weights.to(gramian)
 
@@ -55,30 +57,31 @@ def normalised(gramian: Tensor) -> Tensor:
 def worst_case(products: Tensor, c: float) -> Tensor:
     """The w ``[T]`` on the simplex that minimises F, for a Gramian ``[T, T]`` of mean squared norm 1.
 
-    Primal-dual interior point: |g_w| is smoothed, at first by |g0| and then less by half each step, so that its kink at zero
+    Where several do, the most even one. Primal-dual interior point: |g_w| is smoothed, at first by |g0| and then less by half each step, so that its kink at zero
     does not stop Newton's method; of five step lengths the best is taken.
     """
     tasks = len(products)
     inner = products.mean(1)  # <g_i, g0>
-    mean = inner.mean().clamp_min(1e-24)
+    mean = inner.mean().clamp_min(NOISE)
     radius = c * mean.sqrt()
     w = torch.full_like(inner, 1 / tasks)
-    z = torch.full_like(inner, 1.0) * mean
+    z = torch.ones_like(inner) * mean
+    even = EVEN * mean
     both = torch.ones(tasks, 2, dtype=products.dtype, device=products.device)
     lengths = torch.tensor([1.0, 0.5, 0.25, 0.1, 0.02], dtype=products.dtype, device=products.device)
     for step in range(STEPS):
         smooth = max(SMOOTH, 0.5**step) ** 2 * mean
         g = products @ w
-        size = (w @ g + smooth).sqrt()
+        size = ((w @ g).clamp_min(0) + smooth).sqrt()
         barrier = CENTRING * (w @ z) / tasks
         hessian = radius * (products / size - torch.outer(g, g) / size**3)
-        right = torch.stack([barrier / w - inner - radius * g / size, both[:, 1]], 1)
-        solution = torch.linalg.solve_ex(hessian + (z / w).diag(), right)[0]
+        right = torch.stack([barrier / w - inner - radius * g / size - even * w, both[:, 1]], 1)
+        solution = torch.linalg.solve_ex(hessian + (z / w + even).diag(), right)[0]
         dw = solution[:, 0] - solution[:, 0].sum() / solution[:, 1].sum() * solution[:, 1]
         dz = barrier / w - z - z / w * dw
         tried = w + (lengths * to_boundary(w, dw))[:, None] * dw
-        length = ((tried @ products * tried).sum(1) + smooth).sqrt()
-        merit = tried @ inner + radius * length - barrier * tried.log().sum(1)
+        length = ((tried @ products * tried).sum(1).clamp_min(0) + smooth).sqrt()
+        merit = tried @ inner + radius * length + even / 2 * tried.square().sum(1) - barrier * tried.log().sum(1)
         w = tried[merit.argmin()]
         z = z + to_boundary(z, dz) * dz
     return w / w.sum()
