@@ -194,6 +194,10 @@ def _check_types(cfg: DictConfig, schema: DictConfig) -> None:
         looked_up = key.split(".", 1)[1] if _in_part_network(key) else key
         default, value = OmegaConf.select(schema, looked_up), OmegaConf.select(cfg, key)
         if isinstance(default, DictConfig) or isinstance(value, DictConfig):
+            require(
+                default is None or isinstance(value, DictConfig),
+                f"{key}={value}: has keys of its own; choose a file of its group on the command line, or under 'defaults' in a file",
+            )
             continue
         if default is None:
             taken = _annotation(schema, looked_up)

@@ -93,6 +93,30 @@ def test_own_file_and_order_of_files(tmp_path: Path) -> None:
     assert cfg["benchmark"]["name"] == "mt50"
 
 
+def test_weightings_by_group_by_objective_and_in_files(tmp_path: Path) -> None:
+    def chosen(*args: str) -> tuple[str, str, float | None]:
+        code, out, err = run("fit", "--print-config", *args)
+        assert code == 0, err
+        cfg = yaml.safe_load(out)["weighting"]
+        return cfg["critic"]["name"], cfg["actor"]["name"], cfg["critic"].get("c")
+
+    assert chosen() == ("mean", "mean", None)
+    assert chosen("weighting=pcgrad") == ("pcgrad", "pcgrad", None)
+    assert chosen("weighting.critic=pcgrad", "weighting.actor=mean") == ("pcgrad", "mean", None)
+    assert chosen("--weighting.critic=cagrad", "weighting.critic.c=0.25") == ("cagrad", "mean", 0.25)
+    assert chosen("weighting=cagrad", "weighting.actor=famo") == ("cagrad", "famo", 0.5)
+    assert chosen("weighting@weighting.critic=dwa") == ("dwa", "mean", None)
+    assert chosen("--config", "mt10_cagrad") == ("cagrad", "cagrad", 0.9)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("defaults:\n  - override /weighting@weighting.critic: cagrad\nweighting:\n  critic:\n    c: 0.3\n")
+    assert chosen("--config", str(mine)) == ("cagrad", "mean", 0.3)
+    _, out, _ = run("fit", "--config", str(mine), "--print-config")
+    (tmp_path / "saved.yaml").write_text(out)
+    assert chosen("--config", str(tmp_path / "saved.yaml"), "weighting.critic.c=0.4") == ("cagrad", "mean", 0.4)
+    code, _, err = run("fit", "--config", str(tmp_path / "saved.yaml"), "weighting.critic=pcgrad")
+    assert code == 2 and "weighting.critic: a saved config.yaml is resolved" in err and err.count("\n") == 1
+
+
 BAD = {
     "reset without threshold": (
         ["--config", "mt10_paco_published", "algo.mask_out=null", "logger=csv"],
@@ -140,6 +164,14 @@ BAD = {
     "horizon": (["env.horizon=501"], "env.horizon=501"),
     "goals": (["env.goals=0"], "env.goals=0"),
     "rewards": (["env.rewards=v3"], "env.rewards=v3"),
+    "weighting": (["weighting=pcgrd"], "weighting=pcgrd: unknown; did you mean 'pcgrad'"),
+    "weighting of one objective": (["weighting.critic=cagrd"], "weighting.critic=cagrd: unknown; did you mean 'cagrad'"),
+    "weighting of nothing": (["weighting.crtic=mean"], "did you mean 'weighting.critic'"),
+    "no weighting": (["weighting.actor=null"], "weighting.actor=None: unknown; choose one of"),
+    "option of another weighting": (["weighting=cagrad", "weighting.actor=mean", "weighting.actor.c=0.1"], "weighting.actor.c"),
+    "c": (["weighting.critic=cagrad", "weighting.critic.c=1"], "weighting.critic.c=1: must lie in [0, 1)"),
+    "reduction": (["weighting=pcgrad", "weighting.actor.reduction=sun"], "weighting.actor.reduction=sun: unknown; did you mean 'sum'"),
+    "gradients": (["callbacks.gradients.batches=0", "logger=csv"], "callbacks.gradients.batches=0"),
     "gamma": (["algo.gamma=1"], "algo.gamma=1"),
     "lr": (["algo.critic_lr=-1"], "algo.critic_lr=-1"),
     "norm": (["algo.max_grad_norm=0"], "algo.max_grad_norm=0"),
@@ -177,6 +209,8 @@ def test_bad_input(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("a: [1\n", "not readable as YAML"),
         ("network:\n  widht: 3\n", "did you mean 'network.width'"),
         ("sed: 3\n", "did you mean 'seed'"),
+        ("weighting:\n  critic: pcgrad\n", "weighting.critic=pcgrad: has keys of its own"),
+        ("defaults:\n  - override /weighting: pcgrad\n", "weighting"),
     ],
 )
 def test_bad_config_files(text: str, said: str, tmp_path: Path) -> None:

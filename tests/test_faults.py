@@ -19,8 +19,10 @@ def check_kept(run: Path) -> None:
     assert find_sidecar(run / "checkpoints", 300).name == "last"
 
 
-def test_infinite_loss_names_loss_and_task(cli, tmp_path: Path) -> None:
-    done = cli("fit", *LONG, "env._target_=tests.suites.Exploding", f"output_dir={tmp_path}/run")
+@pytest.mark.parametrize("weighting", ["mean", "pcgrad", "cagrad", "upgrad", "famo"])
+def test_infinite_loss_names_loss_and_task(weighting: str, cli, tmp_path: Path) -> None:
+    exploding = ["env._target_=tests.suites.Exploding", f"weighting.critic={weighting}"]
+    done = cli("fit", *LONG, *exploding, f"output_dir={tmp_path}/run")
     assert done.returncode == 1
     assert "critic/loss is not finite" in done.stderr and "first for push;" in done.stderr
     assert "Traceback" not in done.stderr

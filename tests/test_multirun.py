@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 
 def test_multirun_trains_every_combination(cli, tmp_path: Path) -> None:
     done = cli("fit", "--config", "debug", "frames=300", "--multirun", "seed=0,1", "network.width=8")
@@ -21,6 +23,16 @@ def test_swept_keys_name_the_run(cli, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     names = sorted(p.name for p in (tmp_path / "outputs/debug").iterdir())
     assert names == ["sac-multi_head-s0-width=16", "sac-multi_head-s0-width=8"]
+
+
+def test_weightings_can_be_swept(cli, tmp_path: Path) -> None:
+    done = cli("fit", "--config", "debug", "frames=300", "-m", "weighting=mean,pcgrad", "weighting.actor=famo,mean")
+    assert done.returncode == 0, done.stderr
+    found = {}
+    for path in (tmp_path / "outputs/debug").iterdir():
+        cfg = yaml.safe_load((path / "config.yaml").read_text())["weighting"]
+        found[path.name.removeprefix("sac-multi_head-s0-")] = (cfg["critic"]["name"], cfg["actor"]["name"])
+    assert found == {f"weighting={c}-actor={a}": (c, a) for c in ("mean", "pcgrad") for a in ("famo", "mean")}
 
 
 def test_wrong_value_is_one_line_before_any_job(cli, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ PACO = [
     *DEBUG,
     *("network=paco", "algo.mask_out=0.5", "+callbacks.paco_reset._target_=callbacks.paco_reset.PaCoReset"),
 ]
+LEARNED = [*DEBUG, "weighting.critic=famo", "weighting.actor=pcgrad"]
+COUNTED = [*DEBUG, "weighting.critic=dwa", "weighting.critic.window=30", "weighting.actor=gradnorm"]
 MT = [
     *("--config", "mt10_mtmhsac", "benchmark=custom", "logger=csv", "network.width=32", "replay.per_task=16"),
     *("collector.random_steps=200", "collector.workers=2", "eval.episodes=3", "env.copies=2", "env.horizon=150"),
@@ -101,12 +103,15 @@ def compare(one: Path, two: Path) -> None:
     assert files
     for file in files:
         assert (one / file).read_bytes() == (two / file).read_bytes(), file
-    assert (one / "eval.csv").read_text() == (two / "eval.csv").read_text()
+    for table in ("eval.csv", "gradients.csv"):
+        assert (one / table).read_text() == (two / table).read_text()
     assert [r["frames"] for r in read(one / "metrics.csv")] == [r["frames"] for r in read(two / "metrics.csv")]
 
 
 @pytest.mark.parametrize(
-    "config", [DEBUG, PACO, pytest.param(MT, marks=pytest.mark.slow)], ids=["probes", "paco", "metaworld"]
+    "config",
+    [DEBUG, PACO, LEARNED, COUNTED, pytest.param(MT, marks=pytest.mark.slow)],
+    ids=["probes", "paco", "famo, pcgrad", "dwa, gradnorm", "metaworld"],
 )
 def test_killed_and_resumed_is_bit_identical(config: list[str], tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -1,0 +1,178 @@
+"""What the weightings of ``conf/weighting`` cost on the CPU, against ``mean``, for a multi-head network.
+
+1. Updates: milliseconds per SAC update (`Engine.update`, random batch of Meta-World's sizes), and as a multiple of ``mean``. All weightings
+   take turns, so that what else the machine does falls on all; medians are over the turns, that of the ratios over each turn's own.
+2. Memory: MiB by which the resident memory of a fresh process peaks, in its first two updates, above what it holds before them: activations,
+   gradients and Adam's moments, not imports and parameters.
+
+A weighting that needs losses above a floor has a row for the critic alone and one for both objectives. On MT10, ``separate`` is PCGrad from T
+separate backward passes, each of the whole batch with the graph kept: task gradients one by one, held together. Its Gramian is first
+compared with that of ``pcgrad``; its projections are the cheap ones of ``pcgrad``, so that only the gradients differ.
+
+    python -m benchmarks.weightings [--benchmarks mt10 mt50] [--widths 400 1024] [--weightings NAME ...] [--repeats 10] [--out FILE]
+    python -m benchmarks.weightings --memory-only --benchmarks mt50 --widths 4096 --weightings mean pcgrad
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import re
+import shlex
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from timeit import timeit
+from typing import NamedTuple
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+
+from benchmarks.networks import HEAVY_SECONDS, machine, random_batch, show
+from lit_mtrl.algos.base import Objective
+from lit_mtrl.build import build_algorithm, build_suite, build_weightings
+from lit_mtrl.compose import compose, groups
+from lit_mtrl.engine import Engine
+
+SEPARATE = "separate"
+UPDATES = 2  # the second has Adam's moments beside the activations
+
+
+class Case(NamedTuple):
+    """What a row is about."""
+
+    benchmark: str
+    width: int
+    weighting: str
+    objectives: str
+
+
+class SeparateBackwards(Engine):
+    """Rows of the Jacobian from one backward pass each; no tape, and no backward pass through the network after them."""
+
+    def _losses(
+        self, objective: Objective, batch: TensorDictBase, shared_only: bool | None = None
+    ) -> tuple[TensorDict, Tensor]:
+        assert objective.loss is not None
+        out = objective.loss(batch)
+        losses = out["loss"]
+        jacobian = losses.new_empty(len(losses), sum(p.numel() for p in objective.params))
+        for row, loss in zip(jacobian, losses, strict=True):
+            grads = torch.autograd.grad(loss, objective.params, retain_graph=True)
+            torch.cat([grad.flatten() for grad in grads], out=row)
+        # Losses of the same values, linear in the parameters: the engine's own backward pass is then a product with the Jacobian.
+        moved = torch.cat([(p - p.detach()).flatten() for p in objective.params])
+        return out.set("loss", losses.detach() + jacobian @ moved), jacobian @ jacobian.t()
+
+
+def cases(benchmark: str, width: int, weightings: Sequence[str]) -> list[Case]:
+    """The rows for ``weightings``; the first is ``mean``, asked for or not."""
+    rows = []
+    for weighting in ["mean", *(name for name in weightings if name != "mean")]:
+        cfg = compose([f"{benchmark}_mtmhsac"], [f"weighting={weighting}"])
+        positive = build_weightings(cfg, build_suite(cfg))["critic"].floor is not None
+        rows += [Case(benchmark, width, weighting, which) for which in (["critic"] if positive else []) + ["both"]]
+    compared = benchmark == "mt10" and "pcgrad" in weightings
+    return rows + [Case(benchmark, width, SEPARATE, "both")] if compared else rows
+
+
+def prepare(case: Case, args: argparse.Namespace) -> tuple[Engine, TensorDict]:
+    """The engine of a row, and a batch."""
+    torch.manual_seed(0)
+    name = "pcgrad" if case.weighting == SEPARATE else case.weighting
+    key = "weighting" if case.objectives == "both" else f"weighting.{case.objectives}"
+    cfg = compose([f"{case.benchmark}_mtmhsac"], [f"network.width={case.width}", f"{key}={name}"])
+    suite = build_suite(cfg)
+    engine = SeparateBackwards if case.weighting == SEPARATE else Engine
+    built = engine(build_algorithm(cfg, suite), build_weightings(cfg, suite), cfg.engine.mode)
+    return built, random_batch(len(suite.tasks), args.per_task, suite=suite)
+
+
+def updates(rows: list[Case], args: argparse.Namespace) -> list[dict]:
+    """Milliseconds and ratio to the first of each row; `AssertionError` if ``separate`` has another Gramian than ``pcgrad``."""
+    prepared = {case: prepare(case, args) for case in rows}
+    gramians = {}
+    for case, (engine, batch) in prepared.items():
+        if case.weighting in ("pcgrad", SEPARATE):
+            torch.manual_seed(1)
+            gramians[case.weighting] = engine.gramian("critic", batch)
+    if SEPARATE in gramians:
+        ours, theirs = gramians["pcgrad"], gramians[SEPARATE]
+        assert (ours - theirs).norm() <= 1e-4 * theirs.norm(), "the two Gramians differ"
+    return turns([partial(engine.update, batch) for engine, batch in prepared.values()], args)
+
+
+def turns(calls: Sequence[Callable[[], object]], args: argparse.Namespace) -> list[dict]:
+    """`benchmarks.networks.turns` for any number of calls, each against the first; heavy is what two calls take on average."""
+    times, repeats = [], args.repeats
+    while len(times) <= repeats:
+        times.append([1000 * timeit(call, number=1) for call in calls])
+        if len(times) == 1 and 2 * statistics.mean(times[0]) > 1000 * HEAVY_SECONDS:
+            repeats = min(args.repeats, args.heavy_repeats)
+    each = [
+        (times_of, [ms / turn[0] for ms, turn in zip(times_of, times[1:], strict=True)])
+        for times_of in zip(*times[1:], strict=True)
+    ]
+    return [
+        {"ms": statistics.median(ms), "ratio": statistics.median(ratios), "repeats": repeats} for ms, ratios in each
+    ]
+
+
+def memory(case: Case, args: argparse.Namespace) -> dict:
+    """Peak of the resident memory above its present size; for a process that does nothing else."""
+    torch.set_num_threads(args.threads)
+    engine, batch = prepare(case, args)
+    # `ru_maxrss` would keep the peak of what came before, even that of the process which launched this one.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident("VmRSS")
+    for _ in range(UPDATES):
+        engine.update(batch)
+    return {"peak_mib": resident("VmHWM") - before}
+
+
+def resident(key: str) -> float:
+    """MiB of this process: at present (``VmRSS``), at the peak (``VmHWM``)."""
+    found = re.search(rf"{key}:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def main() -> None:
+    """Measure, print a table, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = groups()["weighting"]
+    parser.add_argument("--benchmarks", nargs="+", choices=["mt10", "mt50"], default=["mt10", "mt50"])
+    parser.add_argument("--widths", nargs="+", type=int, default=[400, 1024])
+    parser.add_argument("--weightings", nargs="+", choices=names, default=names, help="mean is always measured")
+    parser.add_argument("--memory-only", action="store_true")
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument(
+        "--heavy-repeats", type=int, default=5, help=f"where two updates take over {HEAVY_SECONDS:.0f} s"
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--per-task", type=int, default=128, help="samples per task in a batch; small for a quick try")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    report: dict = {"machine": machine(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    report |= {"command": shlex.join(["python", "-m", "benchmarks.weightings", *sys.argv[1:]]), "rows": []}
+    for benchmark, width in itertools.product(args.benchmarks, args.widths):
+        rows = cases(benchmark, width, args.weightings)
+        timed = [{} for _ in rows] if args.memory_only else updates(rows, args)
+        for case, row in zip(rows, timed, strict=True):
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+                row = {**case._asdict(), **row, **fresh.submit(memory, case, args).result()}
+            show(row, header=not report["rows"])
+            report["rows"].append(row)
+    if args.out:
+        args.out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
