@@ -47,8 +47,9 @@ class Gradients(lightning.Callback):
         """Write table and picture, and tell the loggers, for ``chunk [n, T, b]``."""
         tasks, metrics, pictures = agent.tasks, {}, {}
         folder = Path(trainer.default_root_dir)
+        geometry = gradient_geometry(agent, chunk)
         for name in agent.weightings:
-            norms, cosine = gradient_geometry(agent, name, chunk)
+            norms, cosine = geometry[name]
             off_diagonal = cosine[:, ~torch.eye(len(tasks), dtype=torch.bool)].view(len(cosine), len(tasks), -1)
             metrics[f"conflict/{name}"] = float((off_diagonal < 0).float().mean())
             metrics[f"cosine/{name}"] = float(off_diagonal.mean())
@@ -74,14 +75,17 @@ class Gradients(lightning.Callback):
                 logger.log_artifact(picture, "pictures")  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def gradient_geometry(agent: Agent, objective: str, chunk: TensorDictBase) -> tuple[Tensor, Tensor]:
-    """Norms ``[n, T]`` and cosines ``[n, T, T]`` of the tasks' gradients on each batch of ``chunk [n, T, b]``, on the host."""
+def gradient_geometry(agent: Agent, chunk: TensorDictBase) -> dict[str, tuple[Tensor, Tensor]]:
+    """For each objective norms ``[n, T]`` and cosines ``[n, T, T]`` of the tasks' gradients on each batch of ``chunk [n, T, b]``, on the host."""
     assert agent.engine is not None
     devices = [agent.device] if agent.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        gramians = [agent.engine.gramian(objective, batch) for batch in chunk.unbind(0)]
-    norms, cosine = zip(*(cosines(gramian.cpu()) for gramian in gramians), strict=True)
-    return torch.stack(norms), torch.stack(cosine)
+        gramians = [agent.engine.gramians(batch) for batch in chunk.unbind(0)]
+    found = {}
+    for name in gramians[0]:
+        norms, cosine = zip(*(cosines(each[name].cpu()) for each in gramians), strict=True)
+        found[name] = torch.stack(norms), torch.stack(cosine)
+    return found
 
 
 def draw_cosines(path: Path, tasks: list[str], cosine: dict[str, Tensor], frames: int) -> Path:

@@ -128,11 +128,9 @@ def build_weightings(cfg: DictConfig, suite: Suite) -> dict[str, Weighting]:
         try:
             built[name] = make(part, num_tasks=len(suite.tasks))
         except ConfigError as error:
-            raise ConfigError(f"weighting.{name}.{error}") from error
+            raise ConfigError(f"weighting.{name}.{str(error).removeprefix(part._target_ + ': ')}") from error
         if len(suite.tasks) == 1 and not isinstance(built[name], Mean):
-            log.warning(
-                "weighting.%s=%s: there is one task, nothing to weigh it against; mean does the same", name, part.name
-            )
+            log.warning("weighting.%s=%s: there is one task, nothing to weigh it against; use mean", name, part.name)
     return built
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lit_mtrl.compose import compose, conf_dir, groups, override_saved
+from lit_mtrl.compose import compose, conf_dir, groups, override_saved, upgraded
 from lit_mtrl.spec import require
 
 RESUMABLE = ("frames", "output_dir", "run_name", "experiment_name", "trainer.", "logger.", "eval.workers")
@@ -150,7 +150,7 @@ def _resumed(cfg: DictConfig) -> dict[str, Any]:
     require(path.is_file(), f"--resume {folder}: holds no checkpoints/last.ckpt; start the run without --resume")
     require(os.access(folder, os.W_OK), f"output_dir={folder}: cannot be written to")
     checkpoint = load(path, "--resume")
-    old, new = _flat(checkpoint["lit_mtrl"]["config"]), _flat(plain(cfg))
+    old, new = _flat(upgraded(checkpoint["lit_mtrl"]["config"])), _flat(plain(cfg))
     differ = sorted(k for k in {*old, *new} if old.get(k) != new.get(k) and not k.startswith(RESUMABLE))
     shown = ", ".join(f"{k} ({old.get(k)} there, {new.get(k)} here)" for k in differ)
     require(not differ, f"--resume {folder}: the run has another configuration: {shown}")

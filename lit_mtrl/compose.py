@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,9 @@ def compose(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
 
 def override_saved(base: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """``base`` (a resolved configuration) with value overrides; groups cannot be exchanged any more."""
+    base = DictConfig(upgraded(base))
     cfg = base.copy()
-    for override in _parse(overrides):
+    for override in _parse_single(overrides):
         key = override.key_or_group
         require(
             not (isinstance(override.value(), str) and isinstance(OmegaConf.select(base, key), DictConfig)),
@@ -85,14 +86,27 @@ def override_saved(base: DictConfig, overrides: Sequence[str]) -> DictConfig:
     return cfg
 
 
+def upgraded(saved: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """A saved configuration in its present form: before there was a choice per objective, ``weighting`` had one name."""
+    weighting = saved.get("weighting", {})
+    name = weighting.get("name")
+    if not isinstance(name, str):
+        return saved
+    return {**saved, "weighting": {k: {**part, "name": name} for k, part in weighting.items() if k != "name"}}
+
+
 def swept_keys(overrides: Sequence[str]) -> list[str]:
     """Keys that have several values, such as ``seed`` in ``seed=0,1,2``."""
-    return [o.key_or_group for o in _parse(overrides) if o.is_sweep_override()]
+    return [o.get_key_element().lstrip("+") for o in _parse(overrides) if o.is_sweep_override()]
 
 
 def _compose(given: list[str], overrides: Sequence[str]) -> DictConfig:
     chosen = groups()
-    overrides = [*given, *_choose_weightings(given, overrides, chosen["weighting"])]
+    exchanged = [o.key_or_group for o in _parse_single(overrides) if isinstance(o.value(), str)]
+    try:
+        overrides = [*given, *_choose_weightings(given, overrides, chosen["weighting"])]
+    except HydraException as error:
+        raise ConfigError(_first_line(error)) from error
     parsed = _parse(overrides)
     values, choices = [], []
     for override, text in zip(parsed, overrides, strict=True):
@@ -113,7 +127,7 @@ def _compose(given: list[str], overrides: Sequence[str]) -> DictConfig:
             k: v for k, v in structure.hydra.runtime.choices.items() if k.split("@")[0] in chosen and k != "experiment"
         }
         schema = hydra_compose("config", [f"{k}={v}" for k, v in final_choices.items()])
-        _check_keys(structure, schema)
+        _check_keys(structure, schema, exchanged)
         texts = []
         for override, text in values:
             # An experiment may add callbacks that no group knows.
@@ -157,6 +171,13 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
         raise ConfigError(f"override: {_first_line(error)}") from error
 
 
+def _parse_single(overrides: Sequence[str]) -> list[Override]:
+    parsed = _parse(overrides)
+    for override, text in zip(parsed, overrides, strict=True):
+        require(not override.is_sweep_override(), f"{text}: several values; add --multirun, or write a list as [a,b]")
+    return parsed
+
+
 def _checked(override: Override, schema: DictConfig) -> str:
     """The override's key if it exists in ``schema``."""
     key = override.key_or_group
@@ -175,12 +196,16 @@ def _keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
             yield from _keys(cfg[key], f"{prefix}{key}.")
 
 
-def _check_keys(cfg: DictConfig, schema: DictConfig) -> None:
-    """Keys that an experiment file sets must exist in the groups it chooses."""
+def _check_keys(cfg: DictConfig, schema: DictConfig, exchanged: Sequence[str]) -> None:
+    """Keys that an experiment file sets must exist in the groups it chooses, or in those that overrides put in their place."""
     known = _known(schema)
     for key in _keys(cfg):
-        if not key.startswith(("hydra", "callbacks.")):
-            require(key in known, unknown_key(key, known))
+        if not key.startswith(("hydra", "callbacks.")) and key not in known:
+            group = next((group for group in exchanged if key.startswith(f"{group}.")), None)
+            require(group is not None, unknown_key(key, known))
+            raise ConfigError(
+                f"{key}: set by the experiment, unknown to the {group} chosen instead; start from another one"
+            )
 
 
 def _known(schema: DictConfig) -> list[str]:

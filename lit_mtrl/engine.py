@@ -49,7 +49,7 @@ class Engine:
 
         Returns the means over the updates of the per-task metrics, ``"<objective>/<key>" [T]``, and of the scalar ones,
         ``"<objective>/grad_norm" []``, with ``"<objective>/param_norm" []`` after the last update. ``"<objective>/finite"``
-        is the share of updates in which the task's loss was finite: the task with the smallest broke first.
+        is the share of updates in which the task's loss (and gradient, if a weighting looks at it) was finite: the task with the smallest broke first.
         """
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
@@ -83,7 +83,11 @@ class Engine:
     def _step(self, objective: Objective, batch: TensorDictBase) -> dict[str, Tensor]:
         assert objective.loss is not None
         weighting = self.weightings[objective.name]
-        out, gramian = self._losses(objective, batch) if weighting.reads_gramian else (objective.loss(batch), None)
+        gramian = None
+        if weighting.reads_gramian:
+            out, gramian = self._losses(objective, batch, weighting.shared_only)
+        else:
+            out = objective.loss(batch)
         losses = out["loss"]  # [T]
         weights = weighting(losses.detach(), gramian)
         total = (weights * losses).sum()
@@ -112,23 +116,22 @@ class Engine:
         if not isinstance(weighting, Mean):
             metrics[f"{objective.name}/weight"] = weights
         if weighting.floor is not None:
-            metrics[f"{objective.name}/floored"] = (losses.detach() <= weighting.floor).to(losses.dtype)
+            floored = losses.detach() <= weighting.floor
+            if "masked" in out.keys():  # whose loss is zero by intention
+                floored &= out["masked"] == 0
+            metrics[f"{objective.name}/floored"] = floored.to(losses.dtype)
         metrics[f"{objective.name}/grad_norm"] = norm
         return metrics
 
-    def gramian(self, name: str, batch: TensorDictBase, shared_only: bool = False) -> Tensor:
-        """Inner products ``[T, T]`` of the tasks' gradients of objective ``name`` on ``batch [T, b]``; nothing is moved."""
-        (objective,) = (o for o in self.objectives if o.name == name)
-        return self._losses(objective, batch.copy(), shared_only)[1]
+    def gramians(self, batch: TensorDictBase) -> dict[str, Tensor]:
+        """Inner products ``[T, T]`` of the tasks' gradients of every objective on ``batch [T, b]``; nothing is moved."""
+        batch = batch.copy()
+        return {objective.name: self._losses(objective, batch, False)[1] for objective in self.objectives}
 
-    def _losses(
-        self, objective: Objective, batch: TensorDictBase, shared_only: bool | None = None
-    ) -> tuple[TensorDict, Tensor]:
+    def _losses(self, objective: Objective, batch: TensorDictBase, shared_only: bool) -> tuple[TensorDict, Tensor]:
         """What the objective returns, and the Gramian of its losses' gradients."""
         assert objective.loss is not None
         tape = self._tapes[objective.name]
-        if shared_only is None:
-            shared_only = self.weightings[objective.name].shared_only
         with tape.record():
             out = objective.loss(batch)
         return out, tape.gramian(out["loss"], shared_only)
@@ -138,15 +141,13 @@ class Engine:
         optimizer = self.optimizers.get(f"{objective.name}/weighting")
         if optimizer is None:
             return
-        losses = None
         if weighting.evaluates_again:
             assert objective.loss is not None
             with torch.no_grad():
                 # In a copy: what the first evaluation wrote for the objectives after it stays.
-                losses = objective.loss(batch.copy())["loss"]
-        weighting.learn(losses)
+                weighting.learn(objective.loss(batch.copy())["loss"])
         optimizer.step()
-        weighting.learned()
+        weighting.after_step()
 
     def _step_shared(self, objective: Objective) -> dict[str, Tensor]:
         """One step along the gradients that this update's losses have added up, and an empty sum for the next."""

@@ -44,6 +44,11 @@ def launch(configs: Sequence[str], overrides: Sequence[str]) -> int:
     return 0
 
 
+def _short(text: str) -> str:
+    key, _, value = text.partition("=")
+    return f"{key.rsplit('.', 1)[-1]}={value}"
+
+
 def _prefix(key: str) -> str:
     """What makes Hydra accept any key; ``weighting`` is a group that its defaults name per objective only."""
     if key == "weighting":
@@ -60,7 +65,7 @@ def job(_: DictConfig) -> float | None:
         fixed = [text for text in overrides if text not in chosen]
         configs = [config for config in os.environ[CONFIGS].split("\n") if config]
         base = compose(configs, [*fixed, *(text for text in chosen if text.startswith("seed="))]).run_name
-        slug = "-".join(text.rsplit(".", 1)[-1] for text in chosen if not text.startswith("seed="))
+        slug = "-".join(_short(text) for text in chosen if not text.startswith("seed="))
         overrides.append(f"run_name='{base}{'-' if slug else ''}{slug}'")
     command = [sys.executable, "-m", "lit_mtrl", "fit", *overrides]
     for config in os.environ[CONFIGS].split("\n"):

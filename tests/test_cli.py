@@ -83,6 +83,15 @@ def test_saved_config_gets_new_folder_with_new_name(tmp_path: Path) -> None:
     assert yaml.safe_load(out)["output_dir"] == "outputs/mt10/other"
 
 
+def test_recorded_runs_can_be_repeated() -> None:
+    """Also those from before there was a weighting per objective."""
+    for path in (ROOT / "results").rglob("config.yaml"):
+        code, out, err = run("fit", "--config", str(path), "run_name=again", "--print-config")
+        assert code == 0, err
+        parts = yaml.safe_load(out)["weighting"]
+        assert parts.keys() == {"critic", "actor"} and all(part["name"] for part in parts.values())
+
+
 def test_own_file_and_order_of_files(tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text("defaults:\n  - override /network: mlp\nnetwork:\n  width: 33\n")
@@ -165,12 +174,27 @@ BAD = {
     "goals": (["env.goals=0"], "env.goals=0"),
     "rewards": (["env.rewards=v3"], "env.rewards=v3"),
     "weighting": (["weighting=pcgrd"], "weighting=pcgrd: unknown; did you mean 'pcgrad'"),
-    "weighting of one objective": (["weighting.critic=cagrd"], "weighting.critic=cagrd: unknown; did you mean 'cagrad'"),
+    "weighting of one objective": (
+        ["weighting.critic=cagrd"],
+        "weighting.critic=cagrd: unknown; did you mean 'cagrad'",
+    ),
     "weighting of nothing": (["weighting.crtic=mean"], "did you mean 'weighting.critic'"),
     "no weighting": (["weighting.actor=null"], "weighting.actor=None: unknown; choose one of"),
-    "option of another weighting": (["weighting=cagrad", "weighting.actor=mean", "weighting.actor.c=0.1"], "weighting.actor.c"),
+    "option of another weighting": (
+        ["weighting=cagrad", "weighting.actor=mean", "weighting.actor.c=0.1"],
+        "weighting.actor.c",
+    ),
     "c": (["weighting.critic=cagrad", "weighting.critic.c=1"], "weighting.critic.c=1: must lie in [0, 1)"),
-    "reduction": (["weighting=pcgrad", "weighting.actor.reduction=sun"], "weighting.actor.reduction=sun: unknown; did you mean 'sum'"),
+    "reduction": (
+        ["weighting=pcgrad", "weighting.actor.reduction=sun"],
+        "weighting.actor.reduction=sun: unknown; did you mean 'sum'",
+    ),
+    "weighting of an experiment": (
+        ["--config", "mt10_cagrad", "weighting=mean"],
+        "weighting.critic.c: set by the experiment",
+    ),
+    "several weightings": (["weighting=mean,pcgrad"], "weighting=mean,pcgrad: several values; add --multirun"),
+    "added option": (["+weighting.critic.foo=1", "logger=csv"], "weighting.critic.foo: unknown key"),
     "gradients": (["callbacks.gradients.batches=0", "logger=csv"], "callbacks.gradients.batches=0"),
     "gamma": (["algo.gamma=1"], "algo.gamma=1"),
     "lr": (["algo.critic_lr=-1"], "algo.critic_lr=-1"),

@@ -52,7 +52,7 @@ def test_numbers_are_those_of_explicit_gradients(tmp_path: Path) -> None:
         norms.append(jacobian.norm(dim=1))
         cosines.append(torch.nn.functional.cosine_similarity(jacobian[:, None], jacobian, dim=-1))
     torch.set_rng_state(state)
-    got = gradient_geometry(agent, "critic", keep.chunk)
+    got = gradient_geometry(agent, keep.chunk)["critic"]
     torch.testing.assert_close(got[0], torch.stack(norms), rtol=1e-4, atol=0)
     torch.testing.assert_close(got[1], torch.stack(cosines), rtol=1e-3, atol=1e-4)
     table = read(tmp_path / "gradients.csv")
@@ -86,16 +86,30 @@ def test_training_is_the_same_without_it(weighting: str, tmp_path: Path) -> None
         assert torch.equal(a, b)
 
 
+def test_with_mask_out(tmp_path: Path) -> None:
+    """The actor's loss needs what the critic's says about masked tasks."""
+    start(tmp_path, "algo.mask_out=0.5", "frames=300")
+    assert len(read(tmp_path / "gradients.csv")) == 6
+
+
 def test_every_so_many_epochs_and_at_the_end(tmp_path: Path) -> None:
     start(tmp_path, "frames=1500", "callbacks.gradients.every_epochs=2")
     assert sorted({int(row["frames"]) for row in read(tmp_path / "gradients.csv")}) == [600, 1200, 1500]
 
 
-def test_one_task_has_no_conflicts_and_is_told_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run = Run(compose(["debug"], [f"output_dir={tmp_path}", "benchmark.tasks=[reach]", "weighting=pcgrad", "frames=1000", "epoch_frames=500"]))
-    run.fit()
+def test_one_task_has_no_conflicts_and_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    one = ["benchmark.tasks=[reach]", "weighting=pcgrad", "frames=200", "epoch_frames=100"]
+    run = start(tmp_path, *one)
     assert not (tmp_path / "gradients.csv").exists()
     assert all(p.isfinite().all() for p in run.agent.parameters())
+    assert "weighting.critic=pcgrad: there is one task, nothing to weigh it against" in capsys.readouterr().err
+
+
+def test_losses_without_a_logarithm_are_told_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    start(tmp_path, "weighting=famo")
+    said = [line for line in capsys.readouterr().err.splitlines() if "needs losses above 0" in line]
+    assert len(said) == 1
+    assert "weighting.actor: FAMO" in said[0] and "reach (100%)" in said[0] and "use weighting.actor=mean" in said[0]
 
 
 def test_nothing_to_measure_before_the_first_update(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ def test_multirun_trains_every_combination(cli, tmp_path: Path) -> None:
 
 
 def test_swept_keys_name_the_run(cli, tmp_path: Path) -> None:
-    done = cli("fit", "--config", "debug", "frames=300", "-m", "actor.network.width=8,16")
+    done = cli("fit", "--config", "debug", "frames=300", "-m", "algo.tau=0.1,1.0")
     assert done.returncode == 0, done.stderr
     names = sorted(p.name for p in (tmp_path / "outputs/debug").iterdir())
-    assert names == ["sac-multi_head-s0-width=16", "sac-multi_head-s0-width=8"]
+    assert names == ["sac-multi_head-s0-tau=0.1", "sac-multi_head-s0-tau=1.0"]
 
 
 def test_weightings_can_be_swept(cli, tmp_path: Path) -> None:

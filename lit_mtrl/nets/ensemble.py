@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from lit_mtrl.nets.sharing import shared_modules
+from lit_mtrl.nets.tape import constant
 
 
 class Ensemble(nn.Module):
@@ -37,4 +39,5 @@ class Ensemble(nn.Module):
         ``frozen``: gradients reach x, not the parameters.
         """
         params = {name: p.detach() if frozen else p for name, p in self.net.named_parameters()}
-        return torch.vmap(lambda p: functional_call(self.net, p, (x, task)), in_dims=(self.in_dims,))(params)
+        with constant() if frozen else nullcontext():
+            return torch.vmap(lambda p: functional_call(self.net, p, (x, task)), in_dims=(self.in_dims,))(params)

@@ -129,6 +129,5 @@ class ComposedDense(nn.Module):
         return (each * w[task].unsqueeze(-1)).sum(-2)
 
     def gramian(self, x: Tensor, delta: Tensor, shared_only: bool) -> Tensor:
-        return weight_gramian(
-            x, delta
-        )  # of a composition: x is w, delta the gradient of the composed weights or biases
+        """Of one composition: x is w, delta the gradient of the tasks' weights, or of their biases."""
+        return weight_gramian(x, delta)

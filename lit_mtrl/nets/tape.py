@@ -3,14 +3,16 @@
 Row t of a network's data depends on row t of its input alone, so one backward pass of the losses' sum brings every layer the
 gradients of all tasks, row by row. A linear layer's gradient of task t is x_t^T delta_t; the inner products of all pairs follow layer by
 layer, and the Jacobian ``[T, P]`` of all tasks is never held: beside what training keeps anyway (each layer's input), a
-`Tape` keeps each layer's ``delta``, as large as its output, and works on at most `CHUNK` numbers at once.
+`Tape` keeps each layer's ``delta``, as large as its output, and works on at most `CHUNK` numbers at once. (Where weights themselves are composed per task, as PaCo's, the output is a task's weights.)
 
-A layer takes part by a method ``gramian(x, delta, shared_only)`` and by passing its output through `watch`. Parameters of
-anything else still count: their gradients are formed task by task, T backward passes in one.
+A layer takes part by a method ``gramian(x, delta, shared_only)`` of its own class and by passing its output through `watch`, which its
+input must reach task by task: row t of ``[T, b, d]``, or rows t b to (t + 1) b of ``[T b, d]``. Parameters of anything else still count:
+their gradients, ``[T, P]`` of them, are formed by T backward passes in one. Losses must not mix tasks.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -18,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 CHUNK = 2**24
-"""Numbers of the Jacobian that are held at once (64 MiB in single precision), however large the network."""
+"""Numbers of a layer's task gradients that are held at once: 64 MiB in single precision."""
 
 _recording: Tape | None = None
 
@@ -29,10 +31,13 @@ class Tape:
     def __init__(self, root: nn.Module, params: Sequence[nn.Parameter]):
         wanted = {id(p) for p in params}
         self.params = tuple(params)
+        owners = Counter(id(p) for module in root.modules() for p in module.parameters(recurse=False))
         self.layers: set[nn.Module] = set()
         for module in root.modules():
             own = {id(p) for p in module.parameters(recurse=False)}
-            if own and own <= wanted and hasattr(module, "gramian"):
+            # A subclass, or a layer with parametrised weights, may do more with them than the method of its base knows.
+            known = "gramian" in type(module).__dict__
+            if known and own and own <= wanted and all(owners[p] == 1 for p in own):
                 self.layers.add(module)
         self._anchor = self.params[0].new_zeros(()).requires_grad_()
         self._called: set[nn.Module] = set()
@@ -60,7 +65,7 @@ class Tape:
         self._seen = {}
         try:
             if self._called:
-                torch.autograd.grad(losses, self._anchor, torch.ones_like(losses), retain_graph=True)
+                torch.autograd.grad(losses, self._anchor, torch.ones_like(losses), retain_graph=True, allow_unused=True)
             seen = self._seen
         finally:
             self._seen = None
@@ -68,7 +73,7 @@ class Tape:
         total = losses.new_zeros(tasks, tasks)
         for (layer, _), uses in seen.items():
             rows = [_by_task(x, delta, tasks) for x, delta in uses]
-            x, delta = rows[0] if len(rows) == 1 else (torch.cat(each, -2) for each in zip(*rows, strict=True))
+            x, delta = rows[0] if len(rows) == 1 else _joined(rows)
             total += layer.gramian(x, delta, shared_only)  # pyright: ignore[reportCallIssue]
         own = {id(p) for layer in self._called for p in layer.parameters(recurse=False)}
         rest = [p for p in self.params if id(p) not in own]
@@ -93,6 +98,17 @@ def watch(layer: nn.Module, x: Tensor, y: Tensor, part: str = "") -> Tensor:
     ``part`` tells several products of one layer apart.
     """
     return y if _recording is None else _recording.take(layer, part, x, y)
+
+
+@contextmanager
+def constant() -> Iterator[None]:
+    """Layers inside are not watched: their parameters are constants there."""
+    global _recording
+    before, _recording = _recording, None
+    try:
+        yield
+    finally:
+        _recording = before
 
 
 class _Watch(torch.autograd.Function):
@@ -150,9 +166,17 @@ def own_gramian(gradients: Tensor) -> Tensor:
 
 def _by_task(x: Tensor, delta: Tensor, tasks: int) -> tuple[Tensor, Tensor]:
     """``x [*lead | 1, n, in]``, ``delta [*lead, n, out]`` to ``[L | 1, T, m, in]``, ``[L, T, m, out]``."""
+    assert x.shape[-2] == delta.shape[-2] and x.shape[-2] % tasks == 0, "a recorded layer's rows are those of T tasks"
     if any(size != 1 for size in x.shape[:-2]):
         x = x.expand(*delta.shape[:-2], *x.shape[-2:])
     return tuple(v.reshape(-1, tasks, v.shape[-2] // tasks, v.shape[-1]) for v in (x, delta))  # pyright: ignore
+
+
+def _joined(uses: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Several uses of a layer as one with all samples."""
+    size = len(uses[0][1])
+    xs, deltas = zip(*uses, strict=True)
+    return torch.cat([x.expand(size, *x.shape[1:]) for x in xs], -2), torch.cat(deltas, -2)
 
 
 def _jacobian_gramian(losses: Tensor, params: list[nn.Parameter]) -> Tensor:

@@ -12,11 +12,13 @@ class Weighting(nn.Module):
     """Weights ``[T]`` for the tasks' losses; the engine then runs one ordinary backward of ``(weights * losses).sum()``.
 
     Made with ``num_tasks`` and the yaml's values; a `ConfigError` it raises starts with the key, such as ``c=1.2: ...``. What it
-    remembers from update to update are buffers and parameters, so that it is part of checkpoints.
+    remembers from update to update are buffers and parameters, so that it is part of checkpoints. It must not wait for the device.
 
-    ``reads_gramian``: `forward` gets the inner products of the tasks' gradients. ``shared_only``: of shared parameters only.
-    ``evaluates_again``: `learn` gets the losses after the objective's step, on the same batch. ``floor``: losses must
-    be above it, None for any; `Engine` counts those that are not, and the run says so.
+    ``reads_gramian``: `forward` gets the inner products of the tasks' gradients; ``shared_only``: of shared parameters only.
+    ``floor``: losses must be above it, None for any; the engine counts those that are not, and the run says so.
+
+    A weighting that learns has an `optimizer`, which steps after the objective's. `forward` sets its gradients; or `learn`, if
+    ``evaluates_again``.
     """
 
     reads_gramian = False
@@ -36,11 +38,11 @@ class Weighting(nn.Module):
         """Of what the weighting learns, None if it learns nothing; asked once, when everything is on its device."""
         return None
 
-    def learn(self, losses: Tensor | None) -> None:
-        """After the objective's step, if it has an `optimizer`: set the gradients for its step."""
+    def learn(self, losses: Tensor) -> None:
+        """Gets the losses ``[T]`` after the objective's step, on the same batch; only if ``evaluates_again``."""
 
-    def learned(self) -> None:
-        """After the optimizer's step."""
+    def after_step(self) -> None:
+        """After the `optimizer`'s step."""
 
 
 class GramianWeighting(Weighting):

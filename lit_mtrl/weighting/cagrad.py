@@ -65,23 +65,23 @@ def worst_case(products: Tensor, c: float) -> Tensor:
     mean = inner.mean().clamp_min(NOISE)
     radius = c * mean.sqrt()
     w = torch.full_like(inner, 1 / tasks)
-    z = torch.ones_like(inner) * mean
+    z = mean * torch.ones_like(inner)
     even = EVEN * mean
-    both = torch.ones(tasks, 2, dtype=products.dtype, device=products.device)
-    lengths = torch.tensor([1.0, 0.5, 0.25, 0.1, 0.02], dtype=products.dtype, device=products.device)
+    one = torch.ones_like(inner)
+    lengths = 0.4 ** torch.arange(5, dtype=products.dtype, device=products.device)
     for step in range(STEPS):
         smooth = max(SMOOTH, 0.5**step) ** 2 * mean
         g = products @ w
         size = ((w @ g).clamp_min(0) + smooth).sqrt()
         barrier = CENTRING * (w @ z) / tasks
         hessian = radius * (products / size - torch.outer(g, g) / size**3)
-        right = torch.stack([barrier / w - inner - radius * g / size - even * w, both[:, 1]], 1)
+        right = torch.stack([barrier / w - inner - radius * g / size - even * w, one], 1)
         solution = torch.linalg.solve_ex(hessian + (z / w + even).diag(), right)[0]
         dw = solution[:, 0] - solution[:, 0].sum() / solution[:, 1].sum() * solution[:, 1]
         dz = barrier / w - z - z / w * dw
         tried = w + (lengths * to_boundary(w, dw))[:, None] * dw
         length = ((tried @ products * tried).sum(1).clamp_min(0) + smooth).sqrt()
         merit = tried @ inner + radius * length + even / 2 * tried.square().sum(1) - barrier * tried.log().sum(1)
-        w = tried[merit.argmin()]
+        w = tried.index_select(0, merit.argmin(keepdim=True)).squeeze(0)  # indexing would wait for the device
         z = z + to_boundary(z, dz) * dz
     return w / w.sum()

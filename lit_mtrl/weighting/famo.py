@@ -5,8 +5,8 @@ NOTE 1: weights are z_i / D_i, normalised, with z = softmax of learned logits an
 NOTE 2: as in the authors' optimizer, the weights are divided by sum z/D. Their Meta-World overlay multiplies, a factor (sum z/D)^2
         more; MTBench compares two different minibatches instead of one before and after the step.
 NOTE 3: Meta-World settings of the authors: the critic only, lr 0.025, weight decay 1e-3 (their default is 0.01).
-NOTE 4: a loss at or below `floor` has no logarithm: the task gets no weight in that update and its logit does not learn; if there
-        is no other task, all weigh the same. The run warns. An actor's loss goes below zero by nature.
+NOTE 4: a loss at or below `floor` has no logarithm: the task gets no weight in that update and its logit no gradient, which is then
+        that of the others alone; if there are no others, all weigh the same. The run warns. An actor's loss goes below zero by nature.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class FAMO(Weighting):
     def optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.Adam([self.logits], lr=self.lr, weight_decay=self.weight_decay)
 
-    def learn(self, losses: Tensor | None) -> None:
-        assert losses is not None
+    def learn(self, losses: Tensor) -> None:
         both = (self.before > self.floor) & (losses > self.floor)
         fell = torch.where(both, (self.before - self.floor + EPS).log() - (losses - self.floor + EPS).log(), 0.0)
         z = self.logits.detach().softmax(0)
-        self.logits.grad = z * (fell - (z * fell).sum())
+        mean = (z * fell).sum() / torch.where(both, z, 0.0).sum().clamp_min(EPS)
+        self.logits.grad = torch.where(both, z * (fell - mean), 0.0)

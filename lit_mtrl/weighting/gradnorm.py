@@ -3,8 +3,9 @@
 NOTE 1: the norms are those of all parameters of the objective (``shared_only`` for those that tasks share), where the paper takes the last
         shared layer's.
 NOTE 2: the gradient of the weights' own loss, sum_i |w_i n_i - mean(w n) r_i^alpha| with its target held constant, is written out:
-        sign(.) n_i. Weights are kept above 1e-3 and renormalised to the sum T after every step.
-NOTE 3: asymmetry 0.12 is McLean et al.'s. r_i compares with the first loss seen; a task whose first or present loss is not
+        sign(.) n_i. Weights are kept above 1e-3 and renormalised to the sum T after every step, so norms that are more than a
+        thousandfold apart stay apart.
+NOTE 3: asymmetry 0.12 is McLean et al.'s. r_i compares with the first positive loss seen; a task whose present loss is not
         positive counts as average (r_i = 1), and the run warns.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lit_mtrl.spec import require
 from lit_mtrl.weighting.base import Weighting, check_rate
 
 LEAST = 1e-3
@@ -28,16 +30,17 @@ class GradNorm(Weighting):
     def __init__(self, num_tasks: int, asymmetry: float = 0.12, lr: float = 0.025, shared_only: bool = False):
         super().__init__(num_tasks)
         check_rate("lr", lr)
+        require(asymmetry >= 0, f"asymmetry={asymmetry}: 0 or more")
         self.asymmetry, self.lr, self.shared_only = asymmetry, lr, shared_only
         self.weights = nn.Parameter(torch.ones(num_tasks))
         self.register_buffer("first", torch.full((num_tasks,), torch.nan))
 
     def forward(self, losses: Tensor, gramian: Tensor | None) -> Tensor:
         assert gramian is not None
-        self.first.copy_(torch.where(self.first.isnan(), losses, self.first))
+        self.first.copy_(torch.where(self.first.isnan() & (losses > 0), losses, self.first))
         norms = gramian.diagonal().clamp_min(0).sqrt()
         weights = self.weights.detach()
-        positive = (losses > 0) & (self.first > 0)
+        positive = (losses > 0) & (self.first > 0)  # false for NaN
         rate = torch.where(positive, losses / self.first, 1.0)
         mean = torch.where(positive, rate, 0.0).sum() / positive.sum().clamp_min(1)
         relative = torch.where(positive, rate / mean.clamp_min(torch.finfo(rate.dtype).tiny), 1.0)
@@ -49,6 +52,6 @@ class GradNorm(Weighting):
         return torch.optim.Adam([self.weights], lr=self.lr)
 
     @torch.no_grad()
-    def learned(self) -> None:
+    def after_step(self) -> None:
         self.weights.clamp_(min=LEAST)
         self.weights.mul_(self.num_tasks / self.weights.sum())

@@ -50,7 +50,8 @@ def project(gramian: Tensor, order: Tensor) -> Tensor:
     for j in order.unbind(1):
         along = (parts * cosine[j]).sum(1)
         parts = parts.scatter_add(1, j[:, None], -along.clamp(max=0)[:, None])
-    return torch.where(norms > 0, parts / norms, torch.eye(len(norms)).to(parts))
+    itself = torch.eye(len(norms), dtype=parts.dtype, device=parts.device)
+    return torch.where(norms > 0, parts / norms, itself)
 
 
 def orders(stream: Tensor, tasks: int) -> Tensor:

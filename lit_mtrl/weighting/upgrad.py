@@ -27,12 +27,12 @@ class UPGrad(GramianWeighting):
     def forward(self, losses: Tensor, gramian: Tensor | None) -> Tensor:
         assert gramian is not None
         norms, cosine = cosines(gramian.double())
-        parts = norms[:, None] * project(cosine)  # row i: of unit gradients
+        parts = norms[:, None] * into_cone(cosine)  # row i: of unit gradients
         weights = torch.where(norms > 0, parts.sum(0) / norms, 1.0)
         return (weights / self.num_tasks).to(gramian)
 
 
-def project(cosine: Tensor) -> Tensor:
+def into_cone(cosine: Tensor) -> Tensor:
     """Row i: the v >= e_i that minimises v' C v, ``[T, T]``, for cosines C ``[T, T]``."""
     tasks = len(cosine)
     itself = torch.eye(tasks, dtype=cosine.dtype, device=cosine.device)

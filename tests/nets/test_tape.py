@@ -144,6 +144,55 @@ def test_unknown_layers_and_repeated_ones_count(size: int | None) -> None:
     torch.testing.assert_close(tape.gramian(losses), explicit(losses, params))
 
 
+class Gain(Dense):
+    """A subclass that does more than its base's `gramian` knows."""
+
+    def __init__(self, a: int, b: int):
+        super().__init__(a, b)
+        self.gain = nn.Parameter(torch.ones(b))
+
+    def forward(self, input: Tensor, task: Tensor | None = None) -> Tensor:
+        return super().forward(input) * self.gain
+
+
+class Odd(nn.Module):
+    """Uses of our layers that `gramian` cannot follow: tied weights, a subclass, parametrised weights, one layer frozen and not."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = Dense(IN, IN), Dense(IN, IN)
+        self.b.weight = self.a.weight
+        self.gain = Gain(IN, IN)
+        self.normed = nn.utils.parametrizations.weight_norm(Dense(IN, IN))
+        self.unused = Dense(IN, IN)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.unused(x)
+        return self.normed(self.gain(self.b(self.a(x).tanh()).tanh()).tanh())
+
+
+def test_layers_that_do_more_than_they_say() -> None:
+    torch.manual_seed(0)
+    net = fresh(Odd())
+    params = list(net.parameters())
+    tape = Tape(net, params)
+    with tape.record():
+        losses = losses_of(net)
+    torch.testing.assert_close(tape.gramian(losses), explicit(losses, params))
+
+
+def test_a_layer_used_as_constant_and_as_parameter() -> None:
+    """A joint loss, in which the critic learns from one term and is constant in another."""
+    torch.manual_seed(0)
+    actor, critic = Torso(IN, T, 8, 2), Ensemble(lambda: Torso(8, T, 8, 2), 2)
+    params = [*actor.parameters(), *critic.parameters()]
+    tape = Tape(nn.ModuleList([actor, critic]), params)
+    x, z = torch.randn(T, B, IN), torch.randn(T, B, 8)
+    with tape.record():
+        losses = critic(actor(x), frozen=True).square().mean((0, 2, 3)) + critic(z).square().mean((0, 2, 3))
+    torch.testing.assert_close(tape.gramian(losses), explicit(losses, params))
+
+
 def test_chunks_and_both_formulas_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     x, delta = torch.randn(1, 5, 3, 7), torch.randn(2, 5, 3, 4)
     jacobian = torch.einsum("ltmi,ltmo->ltio", x.expand(2, -1, -1, -1), delta).movedim(1, 0).flatten(1)

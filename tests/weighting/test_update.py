@@ -42,7 +42,7 @@ class ReadsAndAverages(GramianWeighting):
         return torch.full_like(losses, 1 / self.num_tasks)
 
 
-def make_sac(case: tuple[str, dict]) -> SAC:
+def make_sac(case: tuple[str, dict], **sac_options: object) -> SAC:
     name, options = case
 
     def network(in_dim: int, out_dim: int, num_tasks: int, head_bound: float) -> nn.Module:
@@ -52,7 +52,7 @@ def make_sac(case: tuple[str, dict]) -> SAC:
     more = {"tasks": options["tasks"][:T]} if "tasks" in options else {}
     more |= {"parameter_sets": T} if "parameter_sets" in options else {}
     torch.manual_seed(0)
-    return SAC(partial(TanhGaussian, network), partial(ScalarCritic, network), OBS, ACT, T)
+    return SAC(partial(TanhGaussian, network), partial(ScalarCritic, network), OBS, ACT, T, **sac_options)  # pyright: ignore
 
 
 def make_batch(seed: int) -> TensorDict:
@@ -107,23 +107,41 @@ def test_the_mean_through_this_path_is_bit_identical(case: tuple[str, dict]) -> 
         assert torch.equal(a, b) and torch.equal(b, c)
 
 
-def test_task_gradients_of_sacs_losses() -> None:
-    """The Gramian of critic and actor that a weighting sees against one backward pass per task; next actions and noise are the mean's."""
-    sac = make_sac(("multi_head", {}))
-    readers = {"critic": ReadsAndAverages(T), "actor": ReadsAndAverages(T)}
-    engine = Engine(copy.deepcopy(sac), readers)
-    torch.manual_seed(1)
-    engine.update(make_batch(0))
-    torch.manual_seed(1)
+@pytest.mark.parametrize("options", [{}, {"mask_out": 20.0}, {"task_weights": True}], ids=str)
+@pytest.mark.parametrize("shared_only", [False, True])
+def test_task_gradients_of_sacs_losses(shared_only: bool, options: dict) -> None:
+    """The Gramians that weightings see against one backward pass per task of the very losses."""
+    sac = make_sac(("multi_head", {}), **options)
+    names, jacobians = {id(p): name for name, p in sac.named_parameters()}, []
+
+    def spy(loss, part: str):
+        def evaluate(batch: TensorDictBase) -> TensorDict:
+            out, rows = loss(batch), []
+            params = list(getattr(sac, part).parameters())
+            for each in out["loss"]:
+                grads = torch.autograd.grad(each, params, retain_graph=True)
+                for grad, parameter in zip(grads, params, strict=True):
+                    if shared_only and "heads" in names[id(parameter)]:
+                        grad.zero_()
+                    if shared_only and "first.weight" in names[id(parameter)]:
+                        grad[..., -T:] = 0
+                rows.append(torch.cat([g.flatten() for g in grads]))
+            jacobians.append(torch.stack(rows))
+            return out
+
+        return evaluate
+
+    sac.critic_loss, sac.actor_loss = spy(sac.critic_loss, "critic"), spy(sac.actor_loss, "actor")  # pyright: ignore
+    readers = {name: ReadsAndAverages(T, shared_only) for name in ("critic", "actor")}
     batch = make_batch(0)
-    critic, _, _ = sac.objectives()
-    rows = []
-    for loss in sac.critic_loss(batch)["loss"]:
-        grads = torch.autograd.grad(loss, critic.params, retain_graph=True)
-        rows.append(torch.cat([g.flatten() for g in grads]))
-    jacobian = torch.stack(rows)
-    torch.testing.assert_close(readers["critic"].seen, jacobian @ jacobian.t(), rtol=1e-4, atol=1e-4)
-    assert readers["actor"].seen.shape == (T, T)
+    batch["next", "reward"][1] *= 100
+    Engine(sac, readers).update(batch)
+    for name, jacobian in zip(("critic", "actor"), jacobians, strict=True):
+        want = jacobian @ jacobian.t()
+        norms = want.diagonal().sqrt()
+        assert (norms[[0, 2]] > 0).all() and (norms[1] == 0) == ("mask_out" in options)
+        error = (readers[name].seen - want).abs() / (norms[:, None] * norms).clamp_min(1e-30)
+        assert error.max() < 1e-4
 
 
 def test_losses_again_are_of_the_same_noise_and_targets() -> None:
@@ -139,9 +157,7 @@ def test_losses_again_are_of_the_same_noise_and_targets() -> None:
 
 def test_famo_compares_the_losses_before_and_after_the_step() -> None:
     sac = make_sac(("multi_head", {}))
-    weighting = FAMO(T)
-    engine = Engine(sac, {"critic": weighting})
-    seen = []
+    weighting, seen = FAMO(T), []
     weighting.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()))
     learn = weighting.learn
     weighting.learn = lambda losses: (seen.append(losses.clone()), learn(losses))[1]  # pyright: ignore
@@ -176,6 +192,20 @@ def test_the_temperature_sees_the_actor_before_its_step() -> None:
     a = updated(sac, {"actor": EqualButAgain(T)})
     b = updated(other, None)
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_masked_tasks_are_nothing_to_a_weighting_of_losses() -> None:
+    """Mask-out sets a loss to zero: that task gets no weight, its logit rests, and no one is blamed for it."""
+    sac = make_sac(("multi_head", {}), mask_out=20.0)
+    weighting = FAMO(T, weight_decay=0.0)
+    engine = Engine(sac, {"critic": weighting})
+    batch = make_batch(0)
+    batch["next", "reward"][1] = 1e3
+    for _ in range(5):
+        metrics = engine.update(batch)
+        assert metrics["critic/masked"][1] == 1 and metrics["critic/weight"][1] == 0
+        assert metrics["critic/floored"].sum() == 0
+    assert weighting.logits[1] == 0 and weighting.logits[0] != 0
 
 
 class Largest(TorchDispatchMode):
@@ -250,9 +280,10 @@ def trained(weighting, updates: int = 600) -> Tensor:
         with torch.no_grad():
             toy.place -= 5e-4 * weights @ rows
         if optimizer is not None:
-            weighting.learn(evaluate().detach())
+            if weighting.evaluates_again:
+                weighting.learn(evaluate().detach())
             optimizer.step()
-            weighting.learned()
+            weighting.after_step()
     return evaluate().detach() / FIRST
 
 
