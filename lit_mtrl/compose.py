@@ -6,7 +6,6 @@ chosen, and every value must have the type of the default it replaces.
 
 from __future__ import annotations
 
-import inspect
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,15 +20,14 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lit_mtrl.schema import check_keys, check_types, in_part_network, known_key
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.suggest import nearest, unknown, unknown_key
 
 ROOT_KEYS = {"seed", "frames", "epoch_frames", "experiment_name", "run_name", "output_dir", "algo", "network", "env"}
-PART_NETWORKS = ("actor.network.", "critic.network.")
 
 
 def conf_dir() -> Path:
@@ -78,8 +76,8 @@ def override_saved(base: DictConfig, overrides: Sequence[str]) -> DictConfig:
             not (isinstance(override.value(), str) and isinstance(OmegaConf.select(base, key), DictConfig)),
             f"{key}: a saved config.yaml is resolved, its groups cannot be exchanged; override values, or start from an experiment",
         )
-        OmegaConf.update(cfg, _checked(override, base), override.value(), merge=True, force_add=True)
-    _check_types(cfg, base)
+        OmegaConf.update(cfg, known_key(override, base), override.value(), merge=True, force_add=True)
+    check_types(cfg, base)
     names = (base.experiment_name, base.run_name), (cfg.experiment_name, cfg.run_name)
     if names[0] != names[1] and cfg.output_dir == base.output_dir:
         cfg.output_dir = str(cfg.output_dir).replace("/".join(names[0]), "/".join(names[1]))
@@ -127,15 +125,15 @@ def _compose(given: list[str], overrides: Sequence[str]) -> DictConfig:
             k: v for k, v in structure.hydra.runtime.choices.items() if k.split("@")[0] in chosen and k != "experiment"
         }
         schema = hydra_compose("config", [f"{k}={v}" for k, v in final_choices.items()])
-        _check_keys(structure, schema, exchanged)
+        check_keys(structure, schema, exchanged)
         texts = []
         for override, text in values:
             # An experiment may add callbacks that no group knows.
             own = override.key_or_group.startswith("callbacks.")
-            _checked(override, structure if own else schema)
-            texts.append(f"++{text.lstrip('+')}" if _in_part_network(override.key_or_group) else text)
+            known_key(override, structure if own else schema)
+            texts.append(f"++{text.lstrip('+')}" if in_part_network(override.key_or_group) else text)
         cfg = hydra_compose("config", [*choices, *texts])
-        _check_types(cfg, schema)
+        check_types(cfg, schema)
         return DictConfig(OmegaConf.to_container(cfg, resolve=True))
     except HydraException as error:
         raise ConfigError(_first_line(error)) from error
@@ -176,88 +174,6 @@ def _parse_single(overrides: Sequence[str]) -> list[Override]:
     for override, text in zip(parsed, overrides, strict=True):
         require(not override.is_sweep_override(), f"{text}: several values; add --multirun, or write a list as [a,b]")
     return parsed
-
-
-def _checked(override: Override, schema: DictConfig) -> str:
-    """The override's key if it exists in ``schema``."""
-    key = override.key_or_group
-    if override.is_add() or override.is_delete():
-        return key
-    known = _known(schema)
-    require(key in known, unknown_key(key, known))
-    return key
-
-
-def _keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
-    for key in cfg:
-        yield f"{prefix}{key}"
-        node = None if OmegaConf.is_missing(cfg, key) else OmegaConf.to_container(cfg, resolve=False)[key]  # pyright: ignore
-        if isinstance(node, dict):
-            yield from _keys(cfg[key], f"{prefix}{key}.")
-
-
-def _check_keys(cfg: DictConfig, schema: DictConfig, exchanged: Sequence[str]) -> None:
-    """Keys that an experiment file sets must exist in the groups it chooses, or in those that overrides put in their place."""
-    known = _known(schema)
-    for key in _keys(cfg):
-        if not key.startswith(("hydra", "callbacks.")) and key not in known:
-            group = next((group for group in exchanged if key.startswith(f"{group}.")), None)
-            require(group is not None, unknown_key(key, known))
-            raise ConfigError(
-                f"{key}: set by the experiment, unknown to the {group} chosen instead; start from another one"
-            )
-
-
-def _known(schema: DictConfig) -> list[str]:
-    keys = list(_keys(schema))
-    return keys + [f"{part}.{key}" for part in ("actor", "critic") for key in keys if key.startswith("network.")]
-
-
-def _check_types(cfg: DictConfig, schema: DictConfig) -> None:
-    """Every value has the type of the default; whole floats become the int that is asked for."""
-    for key in list(_keys(cfg)):
-        looked_up = key.split(".", 1)[1] if _in_part_network(key) else key
-        default, value = OmegaConf.select(schema, looked_up), OmegaConf.select(cfg, key)
-        if isinstance(default, DictConfig) or isinstance(value, DictConfig):
-            require(
-                default is None or isinstance(value, DictConfig),
-                f"{key}={value}: has keys of its own; choose a file of its group on the command line, or under 'defaults' in a file",
-            )
-            continue
-        if default is None:
-            taken = _annotation(schema, looked_up)
-            fits = not isinstance(value, str) or taken is None or "str" in taken
-            require(fits, f"{key}={value}: a number is needed, or null")
-            continue
-        if value is None:
-            require(_nullable(schema, looked_up), f"{key}=null: give a value; the default is {default}")
-        elif isinstance(default, bool):
-            require(isinstance(value, bool), f"{key}={value}: true or false is needed")
-        elif isinstance(default, int):
-            whole = isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value)
-            require(whole, f"{key}={value}: a whole number is needed, such as {default}")
-            if isinstance(value, float):
-                OmegaConf.update(cfg, key, int(value))
-        elif isinstance(default, float):
-            number = isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
-            require(number, f"{key}={value}: a number is needed, such as {default}")
-
-
-def _nullable(schema: DictConfig, key: str) -> bool:
-    """Whether the constructor that takes ``key`` allows None."""
-    return "None" in (_annotation(schema, key) or "")
-
-
-def _annotation(schema: DictConfig, key: str) -> str | None:
-    """The type that the constructor which takes ``key`` declares for it, None if none does."""
-    parent, _, leaf = key.rpartition(".")
-    target = OmegaConf.select(schema, f"{parent}._target_") if parent else None
-    parameter = inspect.signature(get_object(target)).parameters.get(leaf) if target else None
-    return None if parameter is None else str(parameter.annotation)
-
-
-def _in_part_network(key: str) -> bool:
-    return key.startswith(PART_NETWORKS)
 
 
 def _read(config: str) -> tuple[Path, dict[str, Any]]:

@@ -14,7 +14,7 @@ LAYERS = {
     1: ("nets", "weighting", "envs", "policies", "critics"),
     2: ("algos", "engine", "data", "evaluate", "checkpoint", "mlflow_store", "tables"),
     3: ("agent", "data.module", "logger"),
-    4: ("cli", "commands", "compose", "multirun", "build", "match", "__main__"),
+    4: ("cli", "commands", "compose", "multirun", "build", "match", "schema", "__main__"),
 }
 FILES = sorted([*(ROOT / "lit_mtrl").rglob("*.py"), *(ROOT / "callbacks").rglob("*.py")])
 
