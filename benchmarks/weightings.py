@@ -1,15 +1,18 @@
 """What the weightings of ``conf/weighting`` cost on the CPU, against ``mean``, for a multi-head network.
 
-1. Updates: milliseconds per SAC update (`Engine.update`, random batch of Meta-World's sizes), and as a multiple of ``mean``. All weightings
-   take turns, so that what else the machine does falls on all; medians are over the turns, that of the ratios over each turn's own.
-2. Memory: MiB by which the resident memory of a fresh process peaks, in its first two updates, above what it holds before them: activations,
-   gradients and Adam's moments, not imports and parameters.
+1. Updates: milliseconds per SAC update (`Engine.update`, random batch of Meta-World's sizes), and as a multiple of
+   ``mean``. All weightings take turns, so that what else the machine does falls on all; medians are over the turns,
+   that of the ratios over each turn's own.
+2. Memory: MiB by which the resident memory of a fresh process peaks, in its first two updates, above what it holds
+   before them: activations, gradients, Adam's moments and the libraries' pages that updates are the first to touch, not
+   imports and parameters.
 
-A weighting that needs losses above a floor has a row for the critic alone and one for both objectives. On MT10, ``separate`` is PCGrad from T
-separate backward passes, each of the whole batch with the graph kept: task gradients one by one, held together. Its Gramian is first
-compared with that of ``pcgrad``; its projections are the cheap ones of ``pcgrad``, so that only the gradients differ.
+A weighting that needs losses above a floor has a row for the critic alone and one for both objectives. On MT10,
+``separate`` is PCGrad from T separate backward passes, each of the whole batch with the graph kept: task gradients one
+by one, held together. Its Gramians are first compared with those of ``pcgrad``; its projections are the cheap ones of
+``pcgrad``, so that only how gradients are formed differs.
 
-    python -m benchmarks.weightings [--benchmarks mt10 mt50] [--widths 400 1024] [--weightings NAME ...] [--repeats 10] [--out FILE]
+    python -m benchmarks.weightings [--benchmarks mt10 mt50] [--widths 400 1024] [--weightings NAME ...] [--out FILE]
     python -m benchmarks.weightings --memory-only --benchmarks mt50 --widths 4096 --weightings mean pcgrad
 """
 
@@ -18,6 +21,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import re
 import shlex
 import statistics
@@ -54,7 +58,7 @@ class Case(NamedTuple):
 
 
 class SeparateBackwards(Engine):
-    """Rows of the Jacobian from one backward pass each; no tape, and no backward pass through the network after them."""
+    """Rows of the Jacobian from one backward pass each; no tape, and no further pass through the network."""
 
     def _losses(self, objective: Objective, batch: TensorDictBase, shared_only: bool) -> tuple[TensorDict, Tensor]:
         assert objective.loss is not None
@@ -64,7 +68,7 @@ class SeparateBackwards(Engine):
         for row, loss in zip(jacobian, losses, strict=True):
             grads = torch.autograd.grad(loss, objective.params, retain_graph=True)
             torch.cat([grad.flatten() for grad in grads], out=row)
-        # Losses of the same values, linear in the parameters: the engine's own backward pass is then a product with the Jacobian.
+        # The same values, but linear in the parameters: the engine's own backward pass is then a product with the rows.
         moved = torch.cat([(p - p.detach()).flatten() for p in objective.params])
         return out.set("loss", losses.detach() + jacobian @ moved), jacobian @ jacobian.t()
 
@@ -76,7 +80,7 @@ def cases(benchmark: str, width: int, weightings: Sequence[str]) -> list[Case]:
         cfg = compose([f"{benchmark}_mtmhsac"], [f"weighting={weighting}"])
         positive = build_weightings(cfg, build_suite(cfg))["critic"].floor is not None
         rows += [Case(benchmark, width, weighting, which) for which in (["critic"] if positive else []) + ["both"]]
-    if benchmark == "mt10" and "pcgrad" in weightings:  # T of these backward passes take minutes on MT50
+    if benchmark == "mt10" and "pcgrad" in weightings:  # its time grows with T squared
         rows.append(Case(benchmark, width, SEPARATE, "both"))
     return rows
 
@@ -94,7 +98,7 @@ def prepare(case: Case, args: argparse.Namespace) -> tuple[Engine, TensorDict]:
 
 
 def updates(rows: list[Case], args: argparse.Namespace) -> list[dict]:
-    """Milliseconds and ratio to the first of each row; `AssertionError` if ``separate`` and ``pcgrad`` have different Gramians."""
+    """Milliseconds and ratio to the first of each row; `AssertionError` if ``separate`` has other gradients."""
     prepared = {case: prepare(case, args) for case in rows}
     found = {}
     for case, (engine, batch) in prepared.items():
@@ -108,7 +112,7 @@ def updates(rows: list[Case], args: argparse.Namespace) -> list[dict]:
 
 
 def turns(calls: Sequence[Callable[[], object]], args: argparse.Namespace) -> list[dict]:
-    """`benchmarks.networks.turns` for any number of calls, each against the first; heavy is what two calls take on average."""
+    """`benchmarks.networks.turns` for any number of calls, each against the first; heavy goes by the mean call."""
     times, repeats = [], args.repeats
     while len(times) <= repeats:
         times.append([1000 * timeit(call, number=1) for call in calls])
@@ -157,6 +161,8 @@ def main() -> None:
     parser.add_argument("--per-task", type=int, default=128, help="samples per task in a batch; small for a quick try")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    # For the fresh processes: large blocks return to the system when freed, else the peak depends on chance.
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
     torch.set_num_threads(args.threads)
     report: dict = {"machine": machine(), "torch": torch.__version__, "threads": torch.get_num_threads()}
     report |= {"command": shlex.join(["python", "-m", "benchmarks.weightings", *sys.argv[1:]]), "rows": []}

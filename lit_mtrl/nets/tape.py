@@ -3,7 +3,8 @@
 Row t of a network's data depends on row t of its input alone, so one backward pass of the losses' sum brings every layer the
 gradients of all tasks, row by row. A linear layer's gradient of task t is x_t^T delta_t; the inner products of all pairs follow layer by
 layer, and the Jacobian ``[T, P]`` of all tasks is never held: beside what training keeps anyway (each layer's input), a
-`Tape` keeps each layer's ``delta``, as large as its output, and works on at most `CHUNK` numbers at once. (Where weights themselves are composed per task, as PaCo's, the output is a task's weights.)
+`Tape` keeps each layer's ``delta``, as large as its output, and works on at most `CHUNK` numbers at once. (Where weights are
+composed per task, as PaCo's, that output is the tasks' weights.)
 
 A layer takes part by a method ``gramian(x, delta, shared_only)`` of its own class and by passing its output through `watch`, which its
 input must reach task by task: row t of ``[T, b, d]``, or rows t b to (t + 1) b of ``[T b, d]``. Parameters of anything else still count:

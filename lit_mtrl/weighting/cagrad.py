@@ -57,8 +57,8 @@ def normalised(gramian: Tensor) -> Tensor:
 def worst_case(products: Tensor, c: float) -> Tensor:
     """The w ``[T]`` on the simplex that minimises F, for a Gramian ``[T, T]`` of mean squared norm 1.
 
-    Where several do, the most even one. Primal-dual interior point: |g_w| is smoothed, at first by |g0| and then less by half each step, so that its kink at zero
-    does not stop Newton's method; of five step lengths the best is taken.
+    Where several do, the most even one. Primal-dual interior point: |g_w| is smoothed, at first by |g0| and then less by half each step,
+    so that its kink at zero does not stop Newton's method; of five step lengths the best is taken.
     """
     tasks = len(products)
     inner = products.mean(1)  # <g_i, g0>
