@@ -17,6 +17,7 @@ from lit_mtrl.critics import ScalarCritic
 from lit_mtrl.engine import Engine
 from lit_mtrl.nets import tape as tape_module
 from lit_mtrl.nets.ensemble import Ensemble
+from lit_mtrl.nets.layers import Dense
 from lit_mtrl.nets.tape import Tape
 from lit_mtrl.policies import TanhGaussian
 from lit_mtrl.weighting.base import GramianWeighting
@@ -357,3 +358,27 @@ def test_conflict_dwa_prefers_the_task_that_falls_less() -> None:
     for _ in range(50):
         weights = engine.update(TensorDict({"unused": torch.zeros(2, 1)}, [2, 1]))["both/weight"]
     assert weights[1] > weights[0] + 0.01
+
+
+class Kink(Algorithm):
+    """The first loss is finite, its gradient is not."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_tasks, self.layer = 2, Dense(3, 1)
+
+    def objectives(self) -> tuple[Objective, ...]:
+        return (Objective("both", self.losses, tuple(self.layer.parameters()), lr=1e-3),)
+
+    def losses(self, batch: TensorDictBase) -> TensorDict:
+        first, second = self.layer(batch["x"]).sum((1, 2))
+        return TensorDict({"loss": torch.stack([(first - first.detach()).sqrt(), second.square()])}, [2])
+
+
+@pytest.mark.parametrize("make", [PCGrad, CAGrad, UPGrad, GradNorm], ids=lambda x: x.__name__)
+def test_an_infinite_gradient_is_told_and_whose_it_is(make: type) -> None:
+    """`Agent` ends the run on a value that is not finite, and names the tasks with the smallest share of finite ones."""
+    metrics = Engine(Kink(), {"both": make(2)}).update(TensorDict({"x": torch.ones(2, 4, 3)}, [2, 4]))
+    assert metrics["both/loss"].isfinite().all()
+    assert not metrics["both/grad_norm"].isfinite()
+    assert metrics["both/finite"].tolist() == [0.0, 1.0]
