@@ -49,7 +49,8 @@ class Engine:
 
         Returns the means over the updates of the per-task metrics, ``"<objective>/<key>" [T]``, and of the scalar ones,
         ``"<objective>/grad_norm" []``, with ``"<objective>/param_norm" []`` after the last update. ``"<objective>/finite"``
-        is the share of updates in which the task's loss (and gradient, if a weighting looks at it) was finite: the task with the smallest broke first.
+        is the share of updates in which the task's loss was finite, and its gradient, if a weighting looks at it: the task with the
+        smallest broke first.
         """
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}

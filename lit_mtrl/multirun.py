@@ -53,7 +53,7 @@ def _prefix(key: str) -> str:
     """What makes Hydra accept any key; ``weighting`` is a group that its defaults name per objective only."""
     if key == "weighting":
         return "+"
-    return "" if key in groups() or key.startswith("hydra") else "++"
+    return "" if key.split("@")[0] in groups() or key.startswith("hydra") else "++"
 
 
 def job(_: DictConfig) -> float | None:
