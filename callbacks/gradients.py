@@ -93,7 +93,7 @@ def draw_cosines(path: Path, tasks: list[str], cosine: dict[str, Tensor], frames
     from matplotlib.figure import Figure
 
     side = 1.6 + 0.24 * len(tasks)
-    figure = Figure(figsize=(1.5 + side * len(cosine), 1 + side), layout="constrained")
+    figure = Figure(figsize=(2.5 + side * len(cosine), 2 + side), layout="constrained")
     axes = figure.subplots(1, len(cosine), squeeze=False)[0]
     for ax, (name, values) in zip(axes, cosine.items(), strict=True):
         image = ax.imshow(values.numpy(), cmap="RdBu", vmin=-1, vmax=1)
