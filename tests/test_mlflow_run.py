@@ -27,7 +27,7 @@ def test_run_and_its_continuation_are_one(cli, tmp_path: Path) -> None:
         assert name in steps
     assert len(steps) <= 100
     files = {f.path for f in client.list_artifacts(run.info.run_id)}
-    assert files == {"config.yaml", "eval.csv", "checkpoints"}
+    assert files == {"config.yaml", "eval.csv", "gradients.csv", "checkpoints", "pictures"}
     assert {f.path for f in client.list_artifacts(run.info.run_id, "checkpoints")} == {
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
