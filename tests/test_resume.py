@@ -110,7 +110,7 @@ def compare(one: Path, two: Path) -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [DEBUG, PACO, LEARNED, COUNTED, pytest.param(MT, marks=pytest.mark.slow)],
+    [DEBUG, PACO, LEARNED, pytest.param(COUNTED, marks=pytest.mark.slow), pytest.param(MT, marks=pytest.mark.slow)],
     ids=["probes", "paco", "famo, pcgrad", "dwa, gradnorm", "metaworld"],
 )
 def test_killed_and_resumed_is_bit_identical(config: list[str], tmp_path: Path) -> None:

@@ -33,14 +33,14 @@ class GradNorm(Weighting):
         require(asymmetry >= 0, f"asymmetry={asymmetry}: 0 or more")
         self.asymmetry, self.lr, self.shared_only = asymmetry, lr, shared_only
         self.weights = nn.Parameter(torch.ones(num_tasks))
-        self.register_buffer("first", torch.full((num_tasks,), torch.nan))
+        self.register_buffer("first", torch.zeros(num_tasks))
 
     def forward(self, losses: Tensor, gramian: Tensor | None) -> Tensor:
         assert gramian is not None
-        self.first.copy_(torch.where(self.first.isnan() & (losses > 0), losses, self.first))
+        self.first.copy_(torch.where((self.first == 0) & (losses > 0), losses, self.first))
         norms = gramian.diagonal().clamp_min(0).sqrt()
         weights = self.weights.detach()
-        positive = (losses > 0) & (self.first > 0)  # false for NaN
+        positive = (losses > 0) & (self.first > 0)
         rate = torch.where(positive, losses / self.first, 1.0)
         mean = torch.where(positive, rate, 0.0).sum() / positive.sum().clamp_min(1)
         relative = torch.where(positive, rate / mean.clamp_min(torch.finfo(rate.dtype).tiny), 1.0)
