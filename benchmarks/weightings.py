@@ -60,7 +60,7 @@ class Case(NamedTuple):
 class SeparateBackwards(Engine):
     """Rows of the Jacobian from one backward pass each; no tape, and no further pass through the network."""
 
-    def _losses(self, objective: Objective, batch: TensorDictBase, shared_only: bool) -> tuple[TensorDict, Tensor]:
+    def _recorded(self, objective: Objective, batch: TensorDictBase, shared_only: bool) -> tuple[TensorDict, Tensor]:
         assert objective.loss is not None
         out = objective.loss(batch)
         losses = out["loss"]

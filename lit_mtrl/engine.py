@@ -86,7 +86,7 @@ class Engine:
         weighting = self.weightings[objective.name]
         gramian = None
         if weighting.reads_gramian:
-            out, gramian = self._losses(objective, batch, weighting.shared_only)
+            out, gramian = self._recorded(objective, batch, weighting.shared_only)
         else:
             out = objective.loss(batch)
         losses = out["loss"]  # [T]
@@ -127,9 +127,9 @@ class Engine:
     def gramians(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """Inner products ``[T, T]`` of the tasks' gradients of every objective on ``batch [T, b]``; nothing is moved."""
         batch = batch.copy()
-        return {objective.name: self._losses(objective, batch, False)[1] for objective in self.objectives}
+        return {objective.name: self._recorded(objective, batch, False)[1] for objective in self.objectives}
 
-    def _losses(self, objective: Objective, batch: TensorDictBase, shared_only: bool) -> tuple[TensorDict, Tensor]:
+    def _recorded(self, objective: Objective, batch: TensorDictBase, shared_only: bool) -> tuple[TensorDict, Tensor]:
         """What the objective returns, and the Gramian of its losses' gradients."""
         assert objective.loss is not None
         tape = self._tapes[objective.name]
