@@ -72,10 +72,5 @@ class Evaluation(lightning.Callback):
             " ".join(f"{row['task']} {row['success']:.2f}" for row in rows),
         )
 
-    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        for logger in trainer.loggers:
-            if hasattr(logger, "log_artifact"):
-                logger.log_artifact(Path(trainer.default_root_dir) / "eval.csv")  # pyright: ignore[reportAttributeAccessIssue]
-
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         self.close()

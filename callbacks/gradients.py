@@ -43,12 +43,6 @@ class Gradients(lightning.Callback):
         if due and batch.chunk is not None and len(pl_module.tasks) > 1:
             self.measure(trainer, pl_module, batch.chunk[-self.batches :])
 
-    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        table = Path(trainer.default_root_dir) / "gradients.csv"
-        for logger in trainer.loggers:
-            if hasattr(logger, "log_artifact") and table.exists():
-                logger.log_artifact(table)  # pyright: ignore[reportAttributeAccessIssue]
-
     def measure(self, trainer: lightning.Trainer, agent: Agent, chunk: TensorDictBase) -> None:
         """Write table and picture, and tell the loggers, for ``chunk [n, T, b]``."""
         tasks, metrics, pictures = agent.tasks, {}, {}

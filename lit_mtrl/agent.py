@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -55,11 +56,13 @@ class Agent(lightning.LightningModule):
         self.engine_mode, self.log_frames = engine, log_frames
         self.engine: Engine | None = None
         self.frames = 0
+        self.seconds = 0.0
         self.recent: deque[tuple[float, float]] = deque(maxlen=EPISODES)
         self.latest: dict[str, float] = {}
         self.iteration: dict[str, list[float]] = {}
         self._restored: dict[str, Any] | None = None
         self._warned: set[str] = set()
+        self._started = time.perf_counter()
         self._reset_window()
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -121,6 +124,7 @@ class Agent(lightning.LightningModule):
             "speed/updates_per_second": self._window_updates / elapsed,
             **{f"time/{name}": seconds for name, seconds in self._time.items()},
             "time/other": elapsed - sum(self._time.values()),
+            "time/total": self.training_seconds(),
         }
         if self.recent:
             metrics["train/success"] = sum(s for s, _ in self.recent) / len(self.recent)
@@ -144,6 +148,17 @@ class Agent(lightning.LightningModule):
             logger.log_metrics(metrics, step=self.frames)
         self.latest = metrics
         self._reset_window()
+
+    def training_seconds(self) -> float:
+        """Seconds from the start of training, evaluations included; not those between a stop and the continuation."""
+        return self.seconds + time.perf_counter() - self._started
+
+    def on_train_epoch_end(self) -> None:
+        folder = Path(self.trainer.default_root_dir)
+        for logger in self.loggers:
+            if hasattr(logger, "log_artifact"):
+                for table in sorted(folder.glob("*.csv")):
+                    logger.log_artifact(table)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _warn_floored(self, objective: str, shares: list[float]) -> None:
         """Say once per run and objective which losses its weighting cannot use."""
@@ -173,6 +188,7 @@ class Agent(lightning.LightningModule):
         assert self.engine is not None
         checkpoint["lit_mtrl"] = {
             "frames": self.frames,
+            "seconds": self.training_seconds(),
             "updates": self.engine.updates,
             "recent": [list(pair) for pair in self.recent],
             "tasks": list(self.tasks),
@@ -185,9 +201,11 @@ class Agent(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = self._restored = checkpoint["lit_mtrl"]
         self.frames = state["frames"]
+        self.seconds = state.get("seconds", 0.0)
         self.recent.extend((success, episode_return) for success, episode_return in state["recent"])
 
     def on_train_start(self) -> None:
+        self._started = time.perf_counter()
         state, self._restored = self._restored, None
         if state is not None:
             assert self.engine is not None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -24,15 +26,21 @@ from lit_mtrl.agent import Agent
 from lit_mtrl.algos.base import Algorithm
 from lit_mtrl.checkpoint import find_sidecar
 from lit_mtrl.data.module import DataModule
+from lit_mtrl.engine import param_count
 from lit_mtrl.envs.base import Suite
+from lit_mtrl.folder import LOCK, require_idle
 from lit_mtrl.logger import CSVLogger
-from lit_mtrl.spec import ConfigError, require, task_names
+from lit_mtrl.processes import hold
+from lit_mtrl.spec import PARENTS, ConfigError, require, task_names
 from lit_mtrl.suggest import unknown_key
-from lit_mtrl.tables import keep_rows_until
+from lit_mtrl.tables import flat, keep_rows_until
 from lit_mtrl.weighting.base import Weighting
 from lit_mtrl.weighting.mean import Mean
 
 log = logging.getLogger("lit_mtrl")
+
+RUN = "run.json"
+"""In a run's folder: its tags, parameter counts and MLflow run."""
 
 
 class Run:
@@ -61,8 +69,9 @@ class Run:
         if checkpoint:
             self.data.resume_replay(find_sidecar(self.folder / "checkpoints", self.done) / "replay")
         self.loggers: list[Any] = [CSVLogger(self.folder)]
+        self.labels = {"tags": tags(cfg, suite), "parameters": counts(algorithm)}
         if "_target_" in cfg.logger:
-            self.loggers.append(build_logger(cfg, suite, checkpoint))
+            self.loggers.append(build_logger(cfg, self.labels, checkpoint))
         callbacks = [make(cfg.eval), *(make(value) for value in cfg.callbacks.values())]
         for callback in callbacks:
             if hasattr(callback, "check"):
@@ -75,10 +84,17 @@ class Run:
             if hasattr(logger, "connect"):
                 logger.connect()
         self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = hold(self.folder / LOCK)
+        except BlockingIOError:
+            require_idle(self.folder)
+            raise
         OmegaConf.save(self.cfg, self.folder / "config.yaml", resolve=True)
+        run_id = next(filter(None, (getattr(logger, "run_id", None) for logger in self.loggers)), None)
+        (self.folder / RUN).write_text(json.dumps({**self.labels, "run_id": run_id}, indent=2) + "\n")
         for logger in self.loggers:
-            if hasattr(logger, "log_artifact"):
-                logger.log_artifact(self.folder / "config.yaml")
+            for name in ("config.yaml", RUN) if hasattr(logger, "log_artifact") else ():
+                logger.log_artifact(self.folder / name)
         file = logging.FileHandler(self.folder / "train.log")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(file)
@@ -98,6 +114,7 @@ class Run:
                 callback.teardown(self.trainer, self.agent, "fit")
             log.removeHandler(file)
             file.close()
+            lock.close()
 
     def describe(self) -> str:
         """One line about what runs where."""
@@ -151,19 +168,44 @@ def default_workers(suite: Suite) -> int:
     return min(len(os.sched_getaffinity(0)), len(suite.tasks))
 
 
-def build_logger(cfg: DictConfig, suite: Suite, checkpoint: dict[str, Any] | None) -> Any:
-    """The logger of the ``logger`` group, on the checkpoint's run if there is one."""
-    tags = {
+def tags(cfg: DictConfig, suite: Suite) -> dict[str, str]:
+    """What a run is found and grouped by; ``group`` is the same for all its seeds."""
+    return {
         "method": f"{cfg.algo.name}-{cfg.network.name}",
         "weighting": _weighting_tag(cfg),
         "seed": str(cfg.seed),
+        "group": re.sub(rf"-s{cfg.seed}(?=-|$)", "", cfg.run_name),
         "lit_mtrl": __version__,
         "git_commit": _git_commit(),
         **suite.tags(),
     }
-    run_id = checkpoint["lit_mtrl"].get("run_id") if checkpoint else None
-    names = dict(experiment=cfg.experiment_name, run_name=cfg.run_name, folder=cfg.output_dir)
-    return make(cfg.logger, skip=("log_frames",), tags=tags, params=plain(cfg), run_id=run_id, **names)
+
+
+def counts(algorithm: Algorithm) -> dict[str, int]:
+    """Parameters of the actor and of all critics."""
+    return {name: param_count(getattr(algorithm, name)) for name in ("actor", "critic")}
+
+
+def build_logger(cfg: DictConfig, labels: dict[str, Any], checkpoint: dict[str, Any] | None) -> Any:
+    """The logger of the ``logger`` group, on the checkpoint's run if there is one, below the sweep's run if it belongs to one."""
+    parent = json.loads(os.environ.get(PARENTS, "{}")).get(cfg.experiment_name)
+    before = Path(cfg.output_dir) / RUN
+    return make(
+        cfg.logger,
+        skip=("log_frames",),
+        tags=labels["tags"] | ({"mlflow.parentRunId": parent} if parent else {}),
+        params=_comparable(cfg) | {f"parameters.{name}": count for name, count in labels["parameters"].items()},
+        run_id=checkpoint["lit_mtrl"].get("run_id") if checkpoint else None,
+        replaces=json.loads(before.read_text())["run_id"] if before.exists() and not checkpoint else None,
+        **_names(cfg),
+    )
+
+
+def build_parent(cfg: DictConfig, command: str, key: str) -> Any:
+    """The logger of a sweep's own run; ``key`` identifies the sweep, so that the same one continues it."""
+    names = _names(cfg) | dict(run_name=f"sweep {key[:6]}", folder=Path(cfg.output_dir).parent / "sweeps" / key[:6])
+    tags = {"sweep": command, "sweep_parent": key, "mlflow.note.content": f"`fit --multirun` of `{command}`"}
+    return make(cfg.logger, skip=("log_frames",), tags=tags, params={}, unique="sweep_parent", **names)
 
 
 def build_trainer(cfg: DictConfig, epochs: int, callbacks: list[Any], loggers: list[Any]) -> lightning.Trainer:
@@ -204,6 +246,15 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     out = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(out, dict)
     return {str(key): value for key, value in out.items()}
+
+
+def _names(cfg: DictConfig) -> dict[str, Any]:
+    return dict(experiment=cfg.experiment_name, run_name=cfg.run_name, folder=cfg.output_dir)
+
+
+def _comparable(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration by dotted key, without paths and class names: they tell nothing about the method."""
+    return {key: value for key, value in flat(plain(cfg)).items() if not key.endswith(("_target_", "output_dir"))}
 
 
 def _sizes(suite: Suite) -> dict[str, Any]:

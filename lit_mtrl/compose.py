@@ -7,6 +7,7 @@ chosen, and every value must have the type of the default it replaces.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -66,6 +67,20 @@ def compose(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
         return _compose(extra, overrides)
 
 
+def composed(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
+    """`compose`, with ``network.match`` replaced by the width it asks for, also where other keys refer to the width."""
+    cfg = compose(configs, overrides)
+    if all(cfg[part].network.get("match") is None for part in ("actor", "critic")) and cfg.network.get("match") is None:
+        return cfg
+    from lit_mtrl.match import match_width
+
+    found = match_width(cfg)
+    assert found is not None
+    width, text = found
+    print(text, file=sys.stderr)  # noqa: T201
+    return compose(configs, [*overrides, f"network.width={width}", "network.match=null"])
+
+
 def override_saved(base: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """``base`` (a resolved configuration) with value overrides; groups cannot be exchanged any more."""
     base = DictConfig(upgraded(base))
@@ -96,6 +111,20 @@ def upgraded(saved: Mapping[Any, Any]) -> Mapping[Any, Any]:
 def swept_keys(overrides: Sequence[str]) -> list[str]:
     """Keys that have several values, such as ``seed`` in ``seed=0,1,2``."""
     return [o.get_key_element().lstrip("+") for o in _parse(overrides) if o.is_sweep_override()]
+
+
+def parsed(overrides: Sequence[str]) -> list[tuple[Override, str]]:
+    """Hydra's understanding of every override, beside its text."""
+    return [*zip(_parse(overrides), overrides, strict=True)]
+
+
+def study_sweep(configs: Sequence[str]) -> dict[str, str]:
+    """What experiment files sweep themselves, under ``hydra.sweeper.params``: key to comma-separated values."""
+    found: dict[str, str] = {}
+    for config in configs:
+        sweeper = (_read(config)[1].get("hydra") or {}).get("sweeper") or {}
+        found |= {str(key): str(values) for key, values in (sweeper.get("params") or {}).items()}
+    return found
 
 
 def _compose(given: list[str], overrides: Sequence[str]) -> DictConfig:

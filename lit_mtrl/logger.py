@@ -92,7 +92,8 @@ class MLflowLogger(Logger):
 
     ``tracking_uri``: ``sqlite:///PATH``, a server's ``http://`` address, or another database MLflow knows; None is
     ``mlflow.db`` in the working directory. The files of an SQLite store lie in ``mlartifacts`` beside it.
-    ``run_id``: the run of a checkpoint, to be continued; `connect` sets it for a new run.
+    ``run_id``: the run of a checkpoint, to be continued; `connect` sets it for a new run. ``unique``: a tag; the experiment's latest run with
+    the same value of it is continued, if there is one. ``replaces``: a run that died before its first checkpoint; it becomes KILLED.
     MLflow cannot delete points. What a killed run logged beyond its last checkpoint stays: the continued run has two
     points at those frames, and its "latest" values are the old ones until it has passed them.
 
@@ -108,11 +109,14 @@ class MLflowLogger(Logger):
         params: dict[str, Any],
         folder: str | Path,
         run_id: str | None = None,
+        unique: str | None = None,
+        replaces: str | None = None,
     ):
         super().__init__()
         self.tracking_uri = checked_uri(tracking_uri or f"{SQLITE}mlflow.db")
         self.run_name, self.tags, self.params, self.run_id = run_name, tags, params, run_id
-        self.folder, self._experiment = Path(folder), experiment
+        self.folder, self._experiment, self.unique = Path(folder), experiment, unique
+        self.replaces = replaces
         self._database = Path(self.tracking_uri.removeprefix(SQLITE)) if self.tracking_uri.startswith(SQLITE) else None
         self._client: Any = None
         self._sender: Sender | None = None
@@ -139,6 +143,9 @@ class MLflowLogger(Logger):
         try:
             with locked(self._database) if self._database else contextlib.nullcontext():
                 experiment_id = self._open()
+            if self.run_id is None and self.unique:
+                same = f"tags.{self.unique} = '{self.tags[self.unique]}'"
+                self.run_id = next((run.info.run_id for run in self._client.search_runs([experiment_id], same)), None)
             if self.run_id is None:
                 self.run_id = self._new_run(experiment_id)
             else:
@@ -149,6 +156,8 @@ class MLflowLogger(Logger):
             raise ConfigError(unusable(self.tracking_uri, first_line(error))) from error
         log.info("MLflow: run %s of experiment %s in %s", self.run_id, self._experiment, public(self.tracking_uri))
         self._sender = Sender()
+        if self.replaces:
+            self._sender.put(partial(self._client.set_terminated, self.replaces, "KILLED"), 1)
         atexit.register(self.finalize, "failed")
         if (self.folder / "config.yaml").exists():
             self.log_artifact(self.folder / "config.yaml")
@@ -219,7 +228,7 @@ class MLflowLogger(Logger):
     def _new_run(self, experiment_id: str) -> str:
         from mlflow.entities import Param, RunTag
 
-        params = [Param(_key(key), str(value)[:VALUE]) for key, value in _flat(self.params).items()]
+        params = [Param(_key(key), str(value)[:VALUE]) for key, value in self.params.items()]
         tags = [RunTag(_key(key), str(value)) for key, value in self.tags.items()]
         run_id = self._client.create_run(experiment_id, run_name=self.run_name).info.run_id
         try:
@@ -240,14 +249,3 @@ def _key(text: str) -> str:
 
 def _chunks(items: list[Any], size: int) -> list[list[Any]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Leaves by dotted key, without paths and class names: they tell nothing about the method."""
-    out: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            out.update(_flat(value, f"{prefix}{key}."))
-        elif key not in ("_target_", "output_dir", "folder"):
-            out[f"{prefix}{key}"] = value
-    return out

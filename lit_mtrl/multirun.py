@@ -1,33 +1,130 @@
-"""``fit --multirun``: Hydra's sweepers and launchers, every job a fresh process."""
+"""``fit --multirun``: Hydra's sweepers and launchers, every job a fresh process.
+
+A job whose run is finished is skipped, and one that was stopped is continued, so the same command again does what is missing.
+"""
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import itertools
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lit_mtrl.compose import compose, conf_dir, groups, swept_keys
-from lit_mtrl.spec import ConfigError, require
+from lit_mtrl.compose import composed, conf_dir, groups, parsed, study_sweep, swept_keys
+from lit_mtrl.folder import frames_done, require_idle
+from lit_mtrl.processes import die_with_parent
+from lit_mtrl.spec import PARENTS, ConfigError, require
 
-CONFIGS = "LIT_MTRL_MULTIRUN_CONFIGS"
-SWEPT = "LIT_MTRL_MULTIRUN_SWEPT"
+SWEEP = "LIT_MTRL_SWEEP"
+"""Environment variable that tells jobs about their sweep."""
 
 
 def launch(configs: Sequence[str], overrides: Sequence[str]) -> int:
-    """One run per combination of the comma-separated values; 0 if all succeeded.
+    """One run per combination of the comma-separated values, and of those that a study sweeps; 0 if all succeeded.
 
-    A run's name gets the swept keys and values appended, unless ``run_name`` itself is swept or given.
+    A run's name gets the swept keys and values appended where names would not differ otherwise, unless ``run_name`` itself is given.
     """
+    overrides = _with_study(configs, overrides)
     swept = swept_keys(overrides)
     require(bool(swept), "--multirun: give at least one key several values, such as seed=0,1,2")
-    fixed = [text for text in overrides if text.split("=", 1)[0] not in swept and not text.startswith("hydra")]
-    compose(configs, fixed)  # one clear line now instead of one per job
-    os.environ[CONFIGS], os.environ[SWEPT] = "\n".join(configs), "\n".join(swept)
+    own = [text for text in overrides if not text.startswith("hydra")]
+    searched = any(text.startswith("hydra/sweeper=") for text in overrides)
+    jobs = (
+        [[text for text in own if text.split("=", 1)[0] not in swept]] if searched else combinations(configs, overrides)
+    )
+    cfgs = [_job_config(configs, job, slug=[]) for job in jobs]  # one clear line now instead of one per job
+    slug = [] if len({cfg.output_dir for cfg in cfgs}) == len(cfgs) > 1 else [key for key in swept if key != "seed"]
+    if slug and not searched:
+        cfgs = [_job_config(configs, job, slug) for job in jobs]
+    folders = [str(cfg.output_dir) for cfg in cfgs]
+    twice = next((folder for folder in folders if folders.count(folder) > 1), None)
+    require(twice is None, f"output_dir={twice}: is that of several runs; leave run_name and output_dir to the sweep")
+    if not searched:
+        for cfg in cfgs:
+            require_idle(Path(cfg.output_dir))
+        done = [frames_done(cfg) for cfg in cfgs]
+        finished = sum(frames >= cfg.frames for frames, cfg in zip(done, cfgs, strict=True))
+        stopped = sum(0 < frames < cfg.frames for frames, cfg in zip(done, cfgs, strict=True))
+        print(  # noqa: T201
+            f"{len(cfgs)} runs: {finished} finished, {stopped} to be continued, {len(cfgs) - finished - stopped} to be started"
+        )
+    os.environ[SWEEP] = json.dumps({"configs": list(configs), "slug": slug})
+    parents = _open_parents(cfgs, " ".join([*configs, *overrides]))
+    os.environ[PARENTS] = json.dumps({parent.name: parent.run_id for parent in parents})
+    status = "failed"
+    try:
+        code = _launch(overrides)
+        status = "failed" if code else "success"
+        return code
+    finally:
+        for parent in parents:
+            if not searched:
+                _log_summary(parent, [cfg for cfg in cfgs if cfg.experiment_name == parent.name])
+            parent.finalize(status)
+
+
+def combinations(configs: Sequence[str], overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of every job, in order: all combinations of what overrides and a study sweep."""
+    choices = []
+    for override, text in parsed(_with_study(configs, overrides)):
+        if override.package is None and text.startswith("hydra"):
+            continue
+        key = text.split("=", 1)[0]
+        if not override.is_sweep_override():
+            choices.append([text])
+            continue
+        discrete = override.is_discrete_sweep()
+        require(
+            discrete, f"{text}: has no list of values; it needs a sweeper that searches, such as hydra/sweeper=optuna"
+        )
+        choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+    return [list(job) for job in itertools.product(*choices)]
+
+
+def job(_: DictConfig) -> float | None:
+    """One combination, in a process of its own; its final evaluation success, which a sweeper that searches maximises."""
+    sweep = json.loads(os.environ[SWEEP])
+    overrides = [text.lstrip("+") for text in HydraConfig.get().overrides.task]
+    cfg = _job_config(sweep["configs"], overrides, sweep["slug"])
+    done = frames_done(cfg)
+    if done >= cfg.frames:
+        print(f"{cfg.output_dir}: finished, skipped", flush=True)  # noqa: T201
+        return final_success(cfg)
+    configs, overrides = _split_experiment(sweep["configs"], overrides)
+    command = [sys.executable, "-m", "lit_mtrl", "fit", *overrides, f"run_name='{cfg.run_name}'"]
+    for config in configs:
+        command += ["--config", config]
+    process = subprocess.Popen(
+        [*command, *(["--resume"] if done else [])], preexec_fn=partial(die_with_parent, gently=True)
+    )
+    if process.wait():
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return final_success(cfg)
+
+
+def final_success(cfg: DictConfig) -> float | None:
+    """Mean success over tasks at a run's last evaluation, None if it has none."""
+    path = Path(cfg.output_dir) / "eval.csv"
+    if not path.exists():
+        return None
+    with path.open(newline="") as file:
+        rows = [(int(row["frames"]), float(row["success"])) for row in csv.DictReader(file)]
+    last = [success for frames, success in rows if frames == rows[-1][0]]
+    return sum(last) / len(last)
+
+
+def _launch(overrides: Sequence[str]) -> int:
     # Hydra only makes the combinations, so it need not know the keys; every job composes for itself.
     chosen = [f"{_prefix(text.split('=', 1)[0])}{text}" for text in overrides]
     sys.argv = [sys.argv[0], "--multirun", *chosen, "hydra.output_subdir=null", "hydra/job_logging=disabled"]
@@ -39,14 +136,35 @@ def launch(configs: Sequence[str], overrides: Sequence[str]) -> int:
         return int(end.code or 0) and 1
     except subprocess.CalledProcessError as error:
         raise ConfigError(
-            f"a job of the sweep failed with exit code {error.returncode}; its output is above"
+            f"a job of the sweep failed with exit code {error.returncode}; its output is above, the other jobs are done"
         ) from error
     return 0
 
 
+def _with_study(configs: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    given = {text.split("=", 1)[0].lstrip("+") for text in overrides}
+    return [*(f"{key}={value}" for key, value in study_sweep(configs).items() if key not in given), *overrides]
+
+
+def _split_experiment(configs: Sequence[str], overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """``experiment=X`` is one more ``--config``, after the study's."""
+    more = [text.split("=", 1)[1] for text in overrides if text.startswith("experiment=")]
+    return [*configs, *more], [text for text in overrides if not text.startswith("experiment=")]
+
+
+def _job_config(configs: Sequence[str], overrides: Sequence[str], slug: Sequence[str]) -> DictConfig:
+    """The configuration of one job; its run's name ends with the values of the keys in ``slug``."""
+    configs, own = _split_experiment(configs, overrides)
+    cfg = composed(configs, own)
+    ending = "-".join(_short(text) for text in own if text.split("=", 1)[0] in slug)
+    if not ending or any(text.startswith("run_name=") for text in own):
+        return cfg
+    return composed(configs, [*own, f"run_name='{cfg.run_name}-{ending}'"])
+
+
 def _short(text: str) -> str:
     key, _, value = text.partition("=")
-    return f"{key.rsplit('.', 1)[-1]}={value}"
+    return f"{key.rsplit('.', 1)[-1]}={value}".replace("/", "_").replace("'", "")
 
 
 def _prefix(key: str) -> str:
@@ -56,19 +174,26 @@ def _prefix(key: str) -> str:
     return "" if key.split("@")[0] in groups() or key.startswith("hydra") else "++"
 
 
-def job(_: DictConfig) -> float | None:
-    """One combination, in a process of its own."""
-    overrides = [text.lstrip("+") for text in HydraConfig.get().overrides.task]
-    swept = os.environ[SWEPT].split("\n")
-    if not any(text.startswith("run_name=") for text in overrides):
-        chosen = [text for text in overrides if text.split("=", 1)[0] in swept]
-        fixed = [text for text in overrides if text not in chosen]
-        configs = [config for config in os.environ[CONFIGS].split("\n") if config]
-        base = compose(configs, [*fixed, *(text for text in chosen if text.startswith("seed="))]).run_name
-        slug = "-".join(_short(text) for text in chosen if not text.startswith("seed="))
-        overrides.append(f"run_name='{base}{'-' if slug else ''}{slug}'")
-    command = [sys.executable, "-m", "lit_mtrl", "fit", *overrides]
-    for config in os.environ[CONFIGS].split("\n"):
-        command += ["--config", config] if config else []
-    subprocess.run(command, check=True)
-    return None
+def _open_parents(cfgs: Sequence[DictConfig], command: str) -> list[Any]:
+    """Store, experiments and one parent run in each, made once before jobs start; those of the same sweep before, if there are."""
+    parents = []
+    for name in dict.fromkeys(str(cfg.experiment_name) for cfg in cfgs):
+        cfg = next(cfg for cfg in cfgs if cfg.experiment_name == name)
+        if "_target_" not in cfg.logger:
+            continue
+        from lit_mtrl.build import build_parent
+
+        parent = build_parent(cfg, command, hashlib.sha256(command.encode()).hexdigest()[:16])
+        parent.connect()
+        parents.append(parent)
+    return parents
+
+
+def _log_summary(parent: Any, cfgs: Sequence[DictConfig]) -> None:
+    """``sweep.csv``: every run with its frames and final success."""
+    path = Path(parent.folder) / "sweep.csv"
+    rows = [(cfg.run_name, frames_done(cfg), cfg.frames, final_success(cfg)) for cfg in cfgs]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("run", "frames", "budget", "success"), *rows])
+    parent.log_artifact(path)

@@ -50,6 +50,10 @@ MT50 = (
 BENCHMARKS = {"mt10": MT10, "mt25": MT25, "mt50": MT50}
 
 
+PARENTS = "LIT_MTRL_PARENT_RUNS"
+"""Environment variable of a sweep's jobs: JSON, name of an MLflow experiment to the id of the sweep's run in it."""
+
+
 class ConfigError(ValueError):
     """A value given by the user cannot be used; the message is one line that names key and remedy."""
 

@@ -1,4 +1,4 @@
-"""Tables that a run writes row by row, ``frames`` first."""
+"""Tables that a run writes row by row, ``frames`` first; and nested mappings as one level."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested mappings by dotted key; an empty mapping is a leaf."""
+    if not isinstance(tree, dict) or not tree:
+        return {prefix[:-1]: tree}
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        out.update(flat(value, f"{prefix}{key}."))
+    return out
 
 
 def append_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -60,6 +60,14 @@ class Algorithm(nn.Module):
         """The policy that collects data; it shares the actor's parameters."""
         return ActingPolicy(self.actor)
 
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks to look into, each called with ``[T, b, in]``; of an ensemble every copy alone."""
+        raise NotImplementedError
+
+    def inputs(self, batch: TensorDictBase) -> dict[str, Tensor]:
+        """What each of `networks` sees of ``batch [T, b]``; actions are drawn from the policy."""
+        raise NotImplementedError
+
     def prepare(self, data: TensorDictBase) -> TensorDictBase:
         """Once per collected batch ``[n, T]``: advantages, returns. Off-policy: the identity."""
         return data

@@ -114,6 +114,15 @@ class SAC(Algorithm):
             *shared,
         )
 
+    def networks(self) -> dict[str, nn.Module]:
+        critics = {f"critic_{i}": self.critic.q.member(i) for i in range(self.critic.q.size)}
+        return {"actor": self.actor.net, **critics}
+
+    def inputs(self, batch: TensorDictBase) -> dict[str, Tensor]:
+        action, _ = self.actor.sample(batch[OBS], _noise(batch))
+        seen = self.critic.join(batch[OBS], action)
+        return {"actor": batch[OBS], **{f"critic_{i}": seen for i in range(self.critic.q.size)}}
+
     def critic_loss(self, batch: TensorDictBase) -> TensorDict:
         """Mean over critics and samples of (Q - y)^2, y = r + gamma (1 - terminated) (min Q' - alpha log pi)."""
         y = once(batch, "td_target", lambda: self._target(batch))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -22,6 +23,7 @@ class Ensemble(nn.Module):
 
     def __init__(self, make: Callable[[], nn.Module], size: int):
         super().__init__()
+        self.size = size
         copies = [make() for _ in range(size)]
         self.net = copies[0]
         single = {id(p) for module in shared_modules(self.net) for p in module.parameters()}
@@ -41,3 +43,11 @@ class Ensemble(nn.Module):
         params = {name: p.detach() if frozen else p for name, p in self.net.named_parameters()}
         with constant() if frozen else nullcontext():
             return torch.vmap(lambda p: functional_call(self.net, p, (x, task)), in_dims=(self.in_dims,))(params)
+
+    def member(self, index: int) -> nn.Module:
+        """Copy ``index`` as a plain network, ``[*batch, in]`` to ``[*batch, out]``; its weights are views of the stacked ones, detached."""
+        own = {
+            id(p): nn.Parameter(p.detach() if self.in_dims[name] is None else p.detach()[index])
+            for name, p in self.net.named_parameters()
+        }
+        return copy.deepcopy(self.net, own)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,78 @@
+"""A run's folder: whether it is free, which run it holds, and what of it can be continued."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from lit_mtrl.compose import upgraded
+from lit_mtrl.processes import held
+from lit_mtrl.spec import require
+from lit_mtrl.tables import flat
+
+LOCK = "run.lock"
+"""Locked while a process trains in the folder."""
+RESUMABLE = ("frames", "output_dir", "run_name", "experiment_name", "trainer.", "logger.", "eval.workers")
+"""Keys that may differ between a run and its continuation."""
+
+
+def require_free(folder: Path) -> None:
+    """`ConfigError` if a run cannot be started in ``folder``."""
+    require(
+        not (folder / "checkpoints" / "last.ckpt").exists(),
+        f"output_dir={folder}: already holds a run; continue it with --resume, or choose another run_name or output_dir",
+    )
+    require_idle(folder)
+    place = folder
+    while not place.exists():
+        place = place.parent
+    require(place.is_dir() and os.access(place, os.W_OK), f"output_dir={folder}: {place} cannot be written to")
+
+
+def require_idle(folder: Path) -> None:
+    """`ConfigError` if a process is training in ``folder``."""
+    require(not held(folder / LOCK), f"output_dir={folder}: another process is training there; stop it, or wait")
+
+
+def require_same(option: str, folder: Path, old: dict[str, Any], new: DictConfig) -> None:
+    """`ConfigError` unless ``old`` and ``new`` configure the same run, but for what may differ in a continuation."""
+    there, here = flat(upgraded(old)), flat(OmegaConf.to_container(new, resolve=True))
+    if not here["collector.workers"]:
+        here["collector.workers"] = there.get("collector.workers")
+    differ = sorted(k for k in {*there, *here} if there.get(k) != here.get(k) and not k.startswith(RESUMABLE))
+    shown = ", ".join(f"{k} ({there.get(k)} there, {here.get(k)} here)" for k in differ)
+    require(not differ, f"{option} {folder}: the run has another configuration: {shown}")
+
+
+def resumed(cfg: DictConfig) -> dict[str, Any]:
+    """The last checkpoint of the run in ``output_dir``, if it belongs to this configuration."""
+    from lit_mtrl.checkpoint import load
+
+    folder = Path(cfg.output_dir)
+    path = folder / "checkpoints" / "last.ckpt"
+    require(path.is_file(), f"--resume {folder}: holds no checkpoints/last.ckpt; start the run without --resume")
+    require(os.access(folder, os.W_OK), f"output_dir={folder}: cannot be written to")
+    require_idle(folder)
+    checkpoint = load(path, "--resume")
+    require_same("--resume", folder, checkpoint["lit_mtrl"]["config"], cfg)
+    done = checkpoint["lit_mtrl"]["frames"]
+    require(
+        done < cfg.frames,
+        f"--resume {folder}: finished at {done} frames; give a larger budget, such as frames={2 * done}",
+    )
+    return checkpoint
+
+
+def frames_done(cfg: DictConfig) -> int:
+    """Frames of the last checkpoint of the run that ``cfg`` describes, 0 if there is none; `ConfigError` if the folder holds another run."""
+    folder = Path(cfg.output_dir)
+    manifest = folder / "checkpoints" / "last" / "manifest.json"
+    if not (folder / "checkpoints" / "last.ckpt").exists() or not manifest.exists():
+        return 0
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    require_same("--multirun", folder, saved, cfg)
+    return int(yaml.safe_load(manifest.read_text())["frames"])
