@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import os
-import re
-import subprocess
 import sys
 import warnings
 from functools import partial
@@ -16,7 +13,6 @@ from typing import Any
 
 import lightning
 import torch
-from hydra.utils import get_object
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
@@ -26,21 +22,18 @@ from lit_mtrl.agent import Agent
 from lit_mtrl.algos.base import Algorithm
 from lit_mtrl.checkpoint import find_sidecar
 from lit_mtrl.data.module import DataModule
-from lit_mtrl.engine import param_count
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.folder import LOCK, require_idle
+from lit_mtrl.labels import RUN, build_logger, counts, tags
 from lit_mtrl.logger import CSVLogger
+from lit_mtrl.make import make, plain
 from lit_mtrl.processes import hold
-from lit_mtrl.spec import PARENTS, ConfigError, require, task_names
-from lit_mtrl.suggest import unknown_key
-from lit_mtrl.tables import flat, keep_rows_until
+from lit_mtrl.spec import ConfigError, require, task_names
+from lit_mtrl.tables import keep_rows_until
 from lit_mtrl.weighting.base import Weighting
 from lit_mtrl.weighting.mean import Mean
 
 log = logging.getLogger("lit_mtrl")
-
-RUN = "run.json"
-"""In a run's folder: its tags, parameter counts and MLflow run."""
 
 
 class Run:
@@ -168,46 +161,6 @@ def default_workers(suite: Suite) -> int:
     return min(len(os.sched_getaffinity(0)), len(suite.tasks))
 
 
-def tags(cfg: DictConfig, suite: Suite) -> dict[str, str]:
-    """What a run is found and grouped by; ``group`` is the same for all its seeds."""
-    return {
-        "method": f"{cfg.algo.name}-{cfg.network.name}",
-        "weighting": _weighting_tag(cfg),
-        "seed": str(cfg.seed),
-        "group": re.sub(rf"-s{cfg.seed}(?=-|$)", "", cfg.run_name),
-        "lit_mtrl": __version__,
-        "git_commit": _git_commit(),
-        **suite.tags(),
-    }
-
-
-def counts(algorithm: Algorithm) -> dict[str, int]:
-    """Parameters of the actor and of all critics."""
-    return {name: param_count(getattr(algorithm, name)) for name in ("actor", "critic")}
-
-
-def build_logger(cfg: DictConfig, labels: dict[str, Any], checkpoint: dict[str, Any] | None) -> Any:
-    """The logger of the ``logger`` group, on the checkpoint's run if there is one, below the sweep's run if it belongs to one."""
-    parent = json.loads(os.environ.get(PARENTS, "{}")).get(cfg.experiment_name)
-    before = Path(cfg.output_dir) / RUN
-    return make(
-        cfg.logger,
-        skip=("log_frames",),
-        tags=labels["tags"] | ({"mlflow.parentRunId": parent} if parent else {}),
-        params=_comparable(cfg) | {f"parameters.{name}": count for name, count in labels["parameters"].items()},
-        run_id=checkpoint["lit_mtrl"].get("run_id") if checkpoint else None,
-        replaces=json.loads(before.read_text())["run_id"] if before.exists() and not checkpoint else None,
-        **_names(cfg),
-    )
-
-
-def build_parent(cfg: DictConfig, command: str, key: str) -> Any:
-    """The logger of a sweep's own run; ``key`` identifies the sweep, so that the same one continues it."""
-    names = _names(cfg) | dict(run_name=f"sweep {key[:6]}", folder=Path(cfg.output_dir).parent / "sweeps" / key[:6])
-    tags = {"sweep": command, "sweep_parent": key, "mlflow.note.content": f"`fit --multirun` of `{command}`"}
-    return make(cfg.logger, skip=("log_frames",), tags=tags, params={}, unique="sweep_parent", **names)
-
-
 def build_trainer(cfg: DictConfig, epochs: int, callbacks: list[Any], loggers: list[Any]) -> lightning.Trainer:
     """Lightning's trainer; an epoch is ours (a fixed number of frames), a batch is an iteration."""
     try:
@@ -228,43 +181,8 @@ def build_trainer(cfg: DictConfig, epochs: int, callbacks: list[Any], loggers: l
         raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
 
 
-def make(cfg: DictConfig, skip: tuple[str, ...] = (), **more: Any) -> Any:
-    """Call the ``_target_`` of a group with its values (less ``name`` and what ``skip`` names) and ``more``."""
-    values = plain(cfg)
-    name = values.pop("_target_")
-    target = get_object(name)
-    values = {k: v for k, v in values.items() if k not in ("name", *skip)}
-    known = inspect.signature(target).parameters
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
-        for key in values:
-            require(key in known, f"{name}: " + unknown_key(key, known))
-    return target(**values, **more)
-
-
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved configuration as dicts, lists and scalars."""
-    out = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(out, dict)
-    return {str(key): value for key, value in out.items()}
-
-
-def _names(cfg: DictConfig) -> dict[str, Any]:
-    return dict(experiment=cfg.experiment_name, run_name=cfg.run_name, folder=cfg.output_dir)
-
-
-def _comparable(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration by dotted key, without paths and class names: they tell nothing about the method."""
-    return {key: value for key, value in flat(plain(cfg)).items() if not key.endswith(("_target_", "output_dir"))}
-
-
 def _sizes(suite: Suite) -> dict[str, Any]:
     return dict(obs_dim=suite.obs_dim, action_dim=suite.action_dim, num_tasks=len(suite.tasks))
-
-
-def _weighting_tag(cfg: DictConfig) -> str:
-    names = {str(key): part.name for key, part in cfg.weighting.items()}
-    kinds = sorted(set(names.values()))
-    return kinds[0] if len(kinds) == 1 else " ".join(f"{k}={v}" for k, v in names.items())
 
 
 def _factory(part: DictConfig, network: DictConfig) -> partial:
@@ -272,12 +190,6 @@ def _factory(part: DictConfig, network: DictConfig) -> partial:
     assert isinstance(own, DictConfig)
     require(own.get("match") is None, "network.match: is resolved by fit and params only; give network.width here")
     return partial(make, part, skip=("network",), network=partial(make, own, skip=("match",)))
-
-
-def _git_commit() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
 
 
 class _AboveTheBar(logging.StreamHandler):

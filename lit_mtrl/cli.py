@@ -46,7 +46,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             name,
             help=text,
             description=text,
-            epilog=EPILOG if name != "list" else None,
+            epilog=EPILOG if name in ("fit", "params", "test") else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -77,8 +77,14 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     for sub in (fit, params, test):
         sub.add_argument("overrides", nargs="*", metavar="key=value")
     command("list", "experiments and config groups, one line each")
+    report = command("report", "figures, tables and one page from recorded runs")
+    _report_options(report)
+    ui = command("ui", "MLflow's pages on the runs, for this machine")
+    ui.add_argument("--port", type=int, default=5000)
+    for sub in (report, ui):
+        sub.add_argument("--tracking-uri", metavar="URI", help="the store; sqlite:///mlflow.db by default")
 
-    options = {option for sub in (fit, params, test) for option in sub._option_string_actions}
+    options = {option for sub in (fit, params, test, report, ui) for option in sub._option_string_actions}
     args, rest = parser.parse_known_args([_as_override(arg, options) for arg in argv])
     overrides = [arg for arg in rest if "=" in arg or arg.startswith("~")]
     for arg in rest:
@@ -91,6 +97,27 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     elif overrides:
         raise ConfigError(f"{args.command} takes no overrides: {overrides[0]}")
     return args
+
+
+def _report_options(report: argparse.ArgumentParser) -> None:
+    report.add_argument("--experiment", nargs="+", default=[], metavar="NAME", help="MLflow experiments")
+    report.add_argument("--runs", nargs="+", default=[], metavar="DIR", help="run folders, or folders of them, instead")
+    report.add_argument("--out", metavar="DIR", help="default: reports/NAME")
+    report.add_argument("--group", nargs="+", metavar="KEY", help="tags or parameters; default: what differs but seeds")
+    report.add_argument(
+        "--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this tag or parameter"
+    )
+    report.add_argument("--statistic", default="iqm", metavar="NAME", help="of the seeds: iqm, mean or median")
+    report.add_argument(
+        "--published", nargs="+", default=[], metavar="PAPER", help="numbers to lay over, e.g. mclean2025"
+    )
+    report.add_argument("--unfinished", action="store_true", help="count runs that have not reached their budget, too")
+    report.add_argument(
+        "--mixed-protocols", action="store_true", help="allow different horizons, rewards or goals within a group"
+    )
+    report.add_argument(
+        "--ui", default="http://127.0.0.1:5000", metavar="URL", help="MLflow's pages, for links to runs"
+    )
 
 
 def _as_override(arg: str, options: set[str]) -> str:

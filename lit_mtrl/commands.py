@@ -50,7 +50,8 @@ def params(args: argparse.Namespace) -> int:
     if args.print_config:
         print(OmegaConf.to_yaml(cfg), end="")
         return 0
-    from lit_mtrl.build import build_algorithm, build_suite, counts
+    from lit_mtrl.build import build_algorithm, build_suite
+    from lit_mtrl.labels import counts
 
     found = counts(build_algorithm(cfg, build_suite(cfg)))
     if args.json:
@@ -62,8 +63,9 @@ def params(args: argparse.Namespace) -> int:
 
 def test(args: argparse.Namespace) -> int:
     """Evaluate a checkpoint with the configuration it carries."""
-    from lit_mtrl.build import build_algorithm, build_suite, make
+    from lit_mtrl.build import build_algorithm, build_suite
     from lit_mtrl.checkpoint import load
+    from lit_mtrl.make import make
 
     checkpoint = load(Path(args.ckpt), "--ckpt")
     cfg = override_saved(DictConfig(checkpoint["lit_mtrl"]["config"]), args.overrides)
@@ -102,6 +104,53 @@ def list(args: argparse.Namespace) -> int:
         for name in names:
             print(f"  {name:<24} {_describe(conf_dir() / group / f'{name}.yaml')}")
     return 0
+
+
+def report(args: argparse.Namespace) -> int:
+    """Figures, tables and a page from the runs of MLflow experiments, or of folders."""
+    from lit_mtrl.report import read_folders, read_mlflow, write_report
+
+    require(bool(args.experiment) != bool(args.runs), "report: give --experiment NAME, or folders with --runs DIR")
+    where = {}
+    for text in args.where:
+        key, separator, where[key] = text.partition("=")
+        require(bool(separator), f"--where {text}: write KEY=VALUE, such as network.width=400")
+    uri = args.tracking_uri or f"sqlite:///{Path('mlflow.db').absolute()}"
+    runs = read_mlflow(uri, args.experiment, args.ui) if args.experiment else read_folders(args.runs)
+    title = ", ".join(args.experiment or [Path(path).resolve().name for path in args.runs])
+    page = write_report(
+        runs,
+        Path(args.out or Path("reports", "_".join(args.experiment or [Path(args.runs[0]).resolve().name]))),
+        title=title,
+        group=args.group,
+        where=where,
+        statistic=args.statistic,
+        published=args.published,
+        unfinished=args.unfinished,
+        mixed_protocols=args.mixed_protocols,
+        parameters=_count,
+    )
+    print(page)
+    return 0
+
+
+def ui(args: argparse.Namespace) -> int:
+    """MLflow's pages."""
+    from lit_mtrl.ui import serve
+
+    return serve(args.tracking_uri, args.port)
+
+
+def _count(config: dict[str, Any]) -> dict[str, int]:
+    """Parameters of the run with this saved configuration."""
+    import torch
+
+    from lit_mtrl.build import build_algorithm, build_suite
+    from lit_mtrl.labels import counts
+
+    cfg = override_saved(DictConfig(config), [])
+    with torch.device("meta"):
+        return counts(build_algorithm(cfg, build_suite(cfg)))
 
 
 def _describe(path: Path) -> str:

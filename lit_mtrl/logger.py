@@ -27,6 +27,7 @@ from lit_mtrl.mlflow_store import (
     public,
     unusable,
 )
+from lit_mtrl.mlflow_view import experiment_tags
 from lit_mtrl.spec import ConfigError, require
 
 log = logging.getLogger(__name__)
@@ -216,7 +217,7 @@ class MLflowLogger(Logger):
         if found is None:
             place = database and (database.parent / "mlartifacts").as_uri()  # a server knows itself where
             try:
-                return self._client.create_experiment(self._experiment, artifact_location=place)
+                return self._client.create_experiment(self._experiment, place, experiment_tags())
             except mlflow.MlflowException:  # perhaps another job was faster
                 found = self._client.get_experiment_by_name(self._experiment)
                 if found is None:

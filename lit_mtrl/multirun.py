@@ -127,6 +127,10 @@ def final_success(cfg: DictConfig) -> float | None:
 def _launch(overrides: Sequence[str]) -> int:
     # Hydra only makes the combinations, so it need not know the keys; every job composes for itself.
     chosen = [f"{_prefix(text.split('=', 1)[0])}{text}" for text in overrides]
+    if "hydra/sweeper=optuna" in overrides and not any(
+        text.startswith("hydra.sweeper.direction=") for text in overrides
+    ):
+        chosen.append("hydra.sweeper.direction=maximize")
     sys.argv = [sys.argv[0], "--multirun", *chosen, "hydra.output_subdir=null", "hydra/job_logging=disabled"]
     sys.argv += ["hydra.sweep.dir=outputs/multirun/${now:%Y-%m-%d_%H-%M-%S}", "hydra/hydra_logging=default"]
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)
@@ -153,13 +157,14 @@ def _split_experiment(configs: Sequence[str], overrides: Sequence[str]) -> tuple
 
 
 def _job_config(configs: Sequence[str], overrides: Sequence[str], slug: Sequence[str]) -> DictConfig:
-    """The configuration of one job; its run's name ends with the values of the keys in ``slug``."""
+    """The configuration of one job; its run's name has the values of the keys in ``slug``, before the seed if that is its end."""
     configs, own = _split_experiment(configs, overrides)
     cfg = composed(configs, own)
     ending = "-".join(_short(text) for text in own if text.split("=", 1)[0] in slug)
     if not ending or any(text.startswith("run_name=") for text in own):
         return cfg
-    return composed(configs, [*own, f"run_name='{cfg.run_name}-{ending}'"])
+    seed = f"-s{cfg.seed}" if cfg.run_name.endswith(f"-s{cfg.seed}") else ""
+    return composed(configs, [*own, f"run_name='{cfg.run_name.removesuffix(seed)}-{ending}{seed}'"])
 
 
 def _short(text: str) -> str:
@@ -181,7 +186,7 @@ def _open_parents(cfgs: Sequence[DictConfig], command: str) -> list[Any]:
         cfg = next(cfg for cfg in cfgs if cfg.experiment_name == name)
         if "_target_" not in cfg.logger:
             continue
-        from lit_mtrl.build import build_parent
+        from lit_mtrl.labels import build_parent
 
         parent = build_parent(cfg, command, hashlib.sha256(command.encode()).hexdigest()[:16])
         parent.connect()

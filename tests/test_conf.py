@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 
-from lit_mtrl.build import Run, build_part, build_suite, plain
-from lit_mtrl.commands import _compose as composed
-from lit_mtrl.compose import compose, groups
+from lit_mtrl.build import Run, build_part, build_suite
+from lit_mtrl.compose import compose, composed, conf_dir, groups
 from lit_mtrl.engine import param_count
+from lit_mtrl.make import plain
 from tests.conftest import ROOT
 
 CHOICES = [(g, n) for g, names in groups().items() if g != "experiment" for n in names]
@@ -132,8 +135,12 @@ def test_parameter_counts_of_the_papers(name: str) -> None:
 def test_experiments_have_folders_of_their_own() -> None:
     """What differs is not written into one folder; the default's other names are known."""
     folders: dict[str, list[str]] = {}
-    for name in groups()["experiment"]:
-        folders.setdefault(composed([name], []).output_dir, []).append(name)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfgs = {name: hydra_compose("config", [f"experiment={name}"]) for name in groups()["experiment"]}
+    for name, cfg in cfgs.items():
+        place = cfg.output_dir if cfg.network.match is None else composed([name], []).output_dir
+        folders.setdefault(place, []).append(name)
     doubles = [names for names in folders.values() if len(names) > 1]
     assert doubles == []
 

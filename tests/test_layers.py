@@ -12,9 +12,9 @@ from tests.conftest import ROOT
 LAYERS = {
     0: ("spec", "suggest", "processes"),
     1: ("nets", "weighting", "envs", "policies", "critics"),
-    2: ("algos", "engine", "data", "evaluate", "checkpoint", "mlflow_store", "tables"),
+    2: ("algos", "engine", "data", "evaluate", "checkpoint", "mlflow_store", "mlflow_view", "tables", "stats", "report", "ui"),
     3: ("agent", "data.module", "logger"),
-    4: ("cli", "commands", "compose", "multirun", "build", "match", "schema", "__main__"),
+    4: ("cli", "commands", "compose", "multirun", "folder", "build", "make", "labels", "match", "schema", "__main__"),
 }
 FILES = sorted([*(ROOT / "lit_mtrl").rglob("*.py"), *(ROOT / "callbacks").rglob("*.py")])
 

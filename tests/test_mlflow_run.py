@@ -18,7 +18,10 @@ def test_run_and_its_continuation_are_one(cli, tmp_path: Path) -> None:
     (run,) = client.search_runs([client.get_experiment_by_name("debug").experiment_id])
     assert run.info.status == "FINISHED" and run.info.run_name == "sac-multi_head-s0"
     assert run.data.params["algo.gamma"] == "0.99" and run.data.params["seed"] == "0"
+    assert not {"run_name", "output_dir", "algo._target_"} & run.data.params.keys()
+    assert run.data.params["parameters.actor"] == "470"
     tags = {"method": "sac-multi_head", "backend": "probes", "horizon": "10", "goals": "2", "seed": "0"}
+    tags |= {"group": "sac-multi_head", "mlflow.source.type": "LOCAL"}
     assert tags.items() <= run.data.tags.items() and "git_commit" in run.data.tags
     steps = {name: [m.step for m in client.get_metric_history(run.info.run_id, name)] for name in run.data.metrics}
     assert steps["eval/success"] == steps["eval/success/push"] == [300, 600, 900]
@@ -27,7 +30,8 @@ def test_run_and_its_continuation_are_one(cli, tmp_path: Path) -> None:
         assert name in steps
     assert len(steps) <= 100
     files = {f.path for f in client.list_artifacts(run.info.run_id)}
-    assert files == {"config.yaml", "eval.csv", "gradients.csv", "checkpoints", "pictures"}
+    tables = {"eval.csv", "gradients.csv", "metrics.csv", "plasticity.csv"}
+    assert files == {"config.yaml", "run.json", "checkpoints", "pictures", *tables}
     assert {f.path for f in client.list_artifacts(run.info.run_id, "checkpoints")} == {
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",

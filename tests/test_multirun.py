@@ -1,38 +1,52 @@
-"""A sweep over seeds: every job a process of its own, a folder of its own, and the same result as the run alone."""
+"""Sweeps: every job a process of its own, a folder of its own; and what is finished is not run again."""
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import pytest
 import yaml
 
+from lit_mtrl import multirun
+from lit_mtrl.compose import compose, study_sweep
+from lit_mtrl.folder import LOCK, frames_done
+from lit_mtrl.processes import hold
+from lit_mtrl.spec import ConfigError
+from tests.conftest import environment
 
-def test_multirun_trains_every_combination(cli, tmp_path: Path) -> None:
-    done = cli("fit", "--config", "debug", "frames=300", "--multirun", "seed=0,1", "network.width=8")
+SWEEP = ("fit", "--config", "debug", "frames=300", "--multirun", "seed=0,1", "network.width=8", "logger=mlflow")
+
+
+def test_every_combination_is_trained_once(cli, tmp_path: Path) -> None:
+    done = cli(*SWEEP)
     assert done.returncode == 0, done.stderr
-    for seed in (0, 1):
-        assert (tmp_path / f"outputs/debug/sac-multi_head-s{seed}/checkpoints/last.ckpt").exists()
-    alone = cli("fit", "--config", "debug", "frames=300", "seed=1", "network.width=8", "output_dir=alone")
-    assert alone.returncode == 0, alone.stderr
-    sweep = tmp_path / "outputs/debug/sac-multi_head-s1/eval.csv"
-    assert sweep.read_text() == (tmp_path / "alone/eval.csv").read_text()
+    assert "2 runs: 0 finished, 0 to be continued, 2 to be started" in done.stdout
+    times = [path.stat().st_mtime for path in sorted(tmp_path.glob("outputs/debug/*/eval.csv"))]
 
+    again = cli(*SWEEP)
+    assert again.returncode == 0 and "2 runs: 2 finished" in again.stdout
+    assert again.stdout.count("finished, skipped") == 2
+    assert [path.stat().st_mtime for path in sorted(tmp_path.glob("outputs/debug/*/eval.csv"))] == times
 
-def test_swept_keys_name_the_run(cli, tmp_path: Path) -> None:
-    done = cli("fit", "--config", "debug", "frames=300", "-m", "algo.tau=0.1,1.0")
-    assert done.returncode == 0, done.stderr
-    names = sorted(p.name for p in (tmp_path / "outputs/debug").iterdir())
-    assert names == ["sac-multi_head-s0-tau=0.1", "sac-multi_head-s0-tau=1.0"]
+    import mlflow
 
-
-def test_weightings_can_be_swept(cli, tmp_path: Path) -> None:
-    done = cli("fit", "--config", "debug", "frames=300", "-m", "weighting=mean,pcgrad", "weighting.actor=famo")
-    assert done.returncode == 0, done.stderr
-    found = {}
-    for path in (tmp_path / "outputs/debug").iterdir():
-        cfg = yaml.safe_load((path / "config.yaml").read_text())["weighting"]
-        found[path.name.removeprefix("sac-multi_head-s0-")] = (cfg["critic"]["name"], cfg["actor"]["name"])
-    assert found == {"weighting=mean": ("mean", "famo"), "weighting=pcgrad": ("pcgrad", "famo")}
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("debug").experiment_id])
+    (parent,) = [run for run in runs if "sweep_parent" in run.data.tags]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert len(runs) == 3 and {run.info.run_name for run in children} == {"sac-multi_head-s0", "sac-multi_head-s1"}
+    assert {run.data.tags["group"] for run in children} == {"sac-multi_head"}
+    assert parent.info.status == "FINISHED" and parent.data.tags["sweep"].startswith("debug frames=300 seed=0,1")
+    table = Path(parent.info.artifact_uri.removeprefix("file://")) / "sweep.csv"
+    assert [line.split(",")[:3] for line in table.read_text().splitlines()[1:]] == [
+        [f"sac-multi_head-s{seed}", "300", "300"] for seed in (0, 1)
+    ]
 
 
 def test_wrong_value_is_one_line_before_any_job(cli, tmp_path: Path) -> None:
@@ -40,3 +54,161 @@ def test_wrong_value_is_one_line_before_any_job(cli, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "did you mean 'network.width'" in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """``jobs(config, ...)`` launches a sweep here, and returns the commands of its jobs without running them."""
+    monkeypatch.chdir(tmp_path)
+    commands: list[list[str]] = []
+
+    class Job:
+        def __init__(self, command: list[str], **_: object):
+            commands.append(command[4:])
+
+        def wait(self) -> int:
+            return 0
+
+    def run(*args: str, configs: tuple[str, ...] = ("debug",)) -> list[list[str]]:
+        commands.clear()
+        monkeypatch.setattr(sys, "argv", ["lit_mtrl"])
+        for name in (multirun.SWEEP, multirun.PARENTS):
+            monkeypatch.setenv(name, "")
+        assert multirun.launch(configs, args) == 0
+        return [*commands]
+
+    monkeypatch.setattr(multirun.subprocess, "Popen", Job)
+    return run
+
+
+def names(commands: list[list[str]]) -> list[str]:
+    return [next(text for text in command if text.startswith("run_name=")).split("'")[1] for command in commands]
+
+
+def test_swept_keys_name_the_run_before_its_seed(jobs) -> None:
+    found = jobs("algo.tau=0.1,1.0", "seed=3")
+    assert names(found) == ["sac-multi_head-tau=0.1-s3", "sac-multi_head-tau=1.0-s3"]
+    assert names(jobs("seed=1,2")) == ["sac-multi_head-s1", "sac-multi_head-s2"]  # they differ anyway
+    assert names(jobs("network=mlp,multi_head")) == ["sac-mlp-s0", "sac-multi_head-s0"]
+
+
+def test_weightings_can_be_swept(jobs) -> None:
+    first, second = jobs("weighting=mean,pcgrad", "weighting.actor=famo")
+    assert names([first, second]) == ["sac-multi_head-weighting=mean-s0", "sac-multi_head-weighting=pcgrad-s0"]
+    cfg = compose(["debug"], [text for text in second[:-2]])
+    assert (cfg.weighting.critic.name, cfg.weighting.actor.name) == ("pcgrad", "famo")
+
+
+def test_study_sweeps_what_its_file_says_and_overrides_take_its_place(jobs, tmp_path: Path) -> None:
+    study = tmp_path / "mine.yaml"
+    values = {
+        "defaults": [{"override /env": "probes"}, {"override /logger": "csv"}],
+        "experiment_name": "mine",
+        "hydra": {"sweeper": {"params": {"experiment": "mt10_mtmhsac,mt10_mtsac", "seed": "0,1"}}},
+    }
+    study.write_text(yaml.safe_dump(values))
+    assert study_sweep([str(study)]) == {"experiment": "mt10_mtmhsac,mt10_mtsac", "seed": "0,1"}
+    found = jobs(configs=(str(study),))
+    assert names(found) == ["sac-multi_head-s0", "sac-multi_head-s1", "sac-mlp-s0", "sac-mlp-s1"]
+    assert found[2][-4:] == ["--config", str(study), "--config", "mt10_mtsac"]
+    assert names(jobs("seed=5", configs=(str(study),))) == ["sac-multi_head-s5", "sac-mlp-s5"]
+    assert len(multirun.combinations([str(study)], ["algo.tau=0.1,0.2"])) == 8
+
+
+def test_study_without_multirun_is_one_line(cli) -> None:
+    done = cli("fit", "--config", "study/quickstart", "seed=0")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "study/quickstart: sweeps network.width; add --multirun" in done.stderr
+
+
+def folder_of(tmp_path: Path, frames: int, *overrides: str) -> Path:
+    """What a run leaves that stopped at ``frames``."""
+    cfg = compose(["debug"], overrides)
+    folder = tmp_path / cfg.output_dir
+    (folder / "checkpoints" / "last").mkdir(parents=True)
+    (folder / "checkpoints" / "last.ckpt").touch()
+    (folder / "checkpoints" / "last" / "manifest.json").write_text(json.dumps({"frames": frames}))
+    from omegaconf import OmegaConf
+
+    OmegaConf.save(cfg, folder / "config.yaml")
+    return folder
+
+
+def test_finished_runs_are_skipped_and_stopped_ones_continued(jobs, tmp_path: Path, capfd) -> None:
+    folder_of(tmp_path, 600, "seed=0")
+    folder_of(tmp_path, 300, "seed=1")
+    found = jobs("seed=0,1,2")
+    assert names(found) == ["sac-multi_head-s1", "sac-multi_head-s2"]
+    assert ["--resume" in command for command in found] == [True, False]
+    out = capfd.readouterr().out
+    assert "3 runs: 1 finished, 1 to be continued, 1 to be started" in out
+    assert frames_done(compose(["debug"], ["seed=1"])) == 300
+
+
+def test_folder_of_another_run_or_of_a_running_one_is_refused(jobs, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, 600, "seed=0")
+    with pytest.raises(ConfigError, match=r"another configuration: algo.tau \(0.005 there, 0.1 here\)"):
+        jobs("seed=0,1", "algo.tau=0.1")
+    with hold(folder / LOCK), pytest.raises(ConfigError, match="another process is training there"):
+        jobs("seed=0,1")
+    assert len(jobs("seed=0,1")) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        (("seed=0,1", "run_name=x"), "is that of several runs"),
+        (("seed=0",), "give at least one key several values"),
+        (("algo.tau=interval(0.1,0.2)",), "needs a sweeper that searches, such as hydra/sweeper=optuna"),
+    ],
+)
+def test_sweeps_that_cannot_be_are_one_line(jobs, overrides: tuple[str, ...], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        jobs(*overrides)
+
+
+def test_final_success_is_the_mean_of_the_last_evaluation(tmp_path: Path) -> None:
+    cfg = compose(["debug"], [f"output_dir={tmp_path}"])
+    assert multirun.final_success(cfg) is None
+    (tmp_path / "eval.csv").write_text("frames,task,success\n1,a,0.0\n1,b,0.0\n2,a,1.0\n2,b,0.5\n")
+    assert multirun.final_success(cfg) == 0.75
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_killed_sweep_runs_exactly_what_is_missing(tmp_path: Path, launcher: str) -> None:
+    command = [sys.executable, "-m", "lit_mtrl", "fit", "--config", "debug", "--multirun", "seed=0,1,2,3"]
+    command += ["logger=mlflow", "frames=1500", f"hydra/launcher={launcher}"]
+    command += ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
+    folders = [tmp_path / f"outputs/debug/sac-multi_head-s{seed}" for seed in range(4)]
+    sweep = subprocess.Popen(command, cwd=tmp_path, env=environment(), start_new_session=True)
+    try:
+        while not (folders[1] / "checkpoints" / "last.ckpt").exists():
+            assert sweep.poll() is None
+            time.sleep(0.1)
+    finally:
+        os.killpg(sweep.pid, signal.SIGKILL)
+        sweep.wait()
+    time.sleep(2)  # the jobs die with it
+    done = [
+        json.loads(p.read_text())["frames"] for p in tmp_path.glob("outputs/debug/*/checkpoints/last/manifest.json")
+    ]
+    again = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    finished, stopped = sum(f == 1500 for f in done), sum(f < 1500 for f in done)
+    plan = f"4 runs: {finished} finished, {stopped} to be continued, {4 - finished - stopped} to be started"
+    assert plan in again.stdout
+    assert again.stdout.count("finished, skipped") == finished and finished < 4
+    for folder in folders:
+        frames = [int(line.split(",")[0]) for line in (folder / "eval.csv").read_text().splitlines()[1::3]]
+        assert frames == [300, 600, 900, 1200, 1500]
+
+
+@pytest.mark.slow
+def test_optuna_searches_for_the_best_final_success(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lit_mtrl", "fit", "--config", "debug", "--multirun", "hydra/sweeper=optuna"]
+    command += ["algo.actor_lr=interval(1e-4,1e-2)", "frames=300", "hydra.sweeper.n_trials=2"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Directions: ['maximize']" in done.stderr + done.stdout
+    assert len(list(tmp_path.glob("outputs/debug/*/eval.csv"))) == 2

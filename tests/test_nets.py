@@ -19,6 +19,8 @@ FILES = sorted((ROOT / "conf" / "network").glob("*.yaml"))
 VARIANTS = [
     ("mlp", {"skip": True, "layer_norm": True}),
     ("multi_head", {"skip": True, "layer_norm": True}),
+    ("mlp", {"task_input": "embedding", "embedding_size": 5}),
+    ("multi_head", {"task_input": "embedding", "embedding_size": 5}),
     ("soft_modules", {"variant": "paper"}),
     ("soft_modules", {"variant": "paper", "depth": 4, "modules": 3}),
     ("soft_modules", {"depth": 4, "modules": 3}),

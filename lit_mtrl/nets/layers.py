@@ -19,6 +19,7 @@ from lit_mtrl.spec import require
 from lit_mtrl.suggest import unknown
 
 HEADS = ("single", "multi")
+TASK_INPUTS = ("one_hot", "embedding")
 
 
 class Dense(nn.Linear):
@@ -160,6 +161,8 @@ class Norm(nn.LayerNorm):
 class Torso(nn.Module):
     """``depth`` hidden layers of ``width`` with ReLU on ``concat(x, one_hot(task))``, or on x alone for ``num_tasks=0``.
 
+    ``task_input=embedding``: instead of the one-hot a learnt vector of ``embedding_size`` numbers per task, scaled to length one (Nauman et
+    al., 2025). NOTE: they have one table, moved by the critics' loss, which the actor reads as a constant; here each network has its own.
     ``skip``: every layer but the first adds its input to its output. ``layer_norm``: the input of every layer but the
     first is normalised, and so is the result.
     """
@@ -172,16 +175,27 @@ class Torso(nn.Module):
         depth: int,
         skip: bool = False,
         layer_norm: bool = False,
+        task_input: str = "one_hot",
+        embedding_size: int = 32,
     ):
         super().__init__()
         require(width > 0, f"network.width={width}: give at least one unit per layer")
         require(depth > 0, f"network.depth={depth}: give at least one hidden layer")
+        require(task_input in TASK_INPUTS, unknown("network.task_input", task_input, TASK_INPUTS))
+        require(embedding_size > 0, f"network.embedding_size={embedding_size}: give at least one number per task")
+        self.embedding = None
+        if num_tasks and task_input == "embedding":
+            self.embedding = TaskEmbedding(num_tasks, embedding_size, std=embedding_size**-0.5)
+            in_features, num_tasks = in_features + embedding_size, 0
         self.first = OneHotDense(in_features, width, num_tasks) if num_tasks else Dense(in_features, width)
         self.rest = nn.ModuleList(Dense(width, width) for _ in range(depth - 1))
         self.norms = nn.ModuleList(Norm(width) if layer_norm else nn.Identity() for _ in range(depth))
         self.skip = skip
 
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:
+        if self.embedding is not None:
+            rows = F.normalize(self.embedding(), dim=-1)
+            x = torch.cat([x, task_rows(rows, x, task).expand(*x.shape[:-1], -1)], -1)
         x = F.relu(self.first(x, task))
         for norm, layer in zip(self.norms, self.rest, strict=False):
             x = norm(x)

@@ -10,7 +10,7 @@ from lit_mtrl.nets.layers import Dense, Torso
 class MLP(nn.Module):
     """``[*, in_dim]`` and task to ``[*, out_dim]``: ReLU layers on ``concat(x, one_hot)``, one linear head.
 
-    ``skip``, ``layer_norm``: see `Torso`. ``head_bound``: the head's weight and bias start in U(-head_bound, head_bound).
+    ``skip``, ``layer_norm``, ``task_input``, ``embedding_size``: see `Torso`. ``head_bound``: the head's weight and bias start in U(-head_bound, head_bound).
     """
 
     def __init__(
@@ -23,9 +23,11 @@ class MLP(nn.Module):
         depth: int = 3,
         skip: bool = False,
         layer_norm: bool = False,
+        task_input: str = "one_hot",
+        embedding_size: int = 32,
     ):
         super().__init__()
-        self.torso = Torso(in_dim, num_tasks, width, depth, skip, layer_norm)
+        self.torso = Torso(in_dim, num_tasks, width, depth, skip, layer_norm, task_input, embedding_size)
         self.head = Dense(width, out_dim, head_bound)
 
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:

@@ -23,9 +23,11 @@ class MultiHead(nn.Module):
         depth: int = 3,
         skip: bool = False,
         layer_norm: bool = False,
+        task_input: str = "one_hot",
+        embedding_size: int = 32,
     ):
         super().__init__()
-        self.torso = Torso(in_dim, num_tasks, width, depth, skip, layer_norm)
+        self.torso = Torso(in_dim, num_tasks, width, depth, skip, layer_norm, task_input, embedding_size)
         self.heads = TaskDense(width, out_dim, num_tasks, head_bound)
 
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:

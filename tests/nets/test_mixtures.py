@@ -211,6 +211,16 @@ def test_skip_and_layer_norm_by_hand(skip: bool, norm: bool) -> None:
     torch.testing.assert_close(torso(x), F.layer_norm(h, (7,)) if norm else h)
 
 
+def test_task_embedding_by_hand() -> None:
+    torso = Torso(IN, 3, 7, 1, task_input="embedding", embedding_size=4).double()
+    assert torso.embedding is not None and torso.first.weight.shape == (7, IN + 4)
+    rows = torso.embedding.weight / torso.embedding.weight.square().sum(1, keepdim=True).sqrt()
+    x, task = torch.randn(5, IN, dtype=torch.float64), torch.tensor([2, 0, 1, 1, 2])
+    seen = torch.cat([x, rows[task]], 1)
+    torch.testing.assert_close(torso(x, task), (seen @ torso.first.weight.T + torso.first.bias).relu())
+    torch.testing.assert_close(Torso(IN, 3, 7, 1).first.weight.shape, torch.Size([7, IN + 3]))
+
+
 def test_shipped_metadata_hold_every_task() -> None:
     vectors = read_metadata(METADATA, MT50)
     assert vectors.shape[0] == 50 and vectors.isfinite().all()
