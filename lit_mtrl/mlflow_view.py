@@ -12,7 +12,7 @@ from typing import Any
 
 VIEW = "success"
 """Key of the saved view, as in ``#/experiments/<id>/runs?viewStateShareKey=success``."""
-NOTE = "One run per seed; *step* is frames (environment steps, summed over tasks). `group` is the same for all seeds of a method."
+NOTE = "One run per seed; *step* is frames, summed over tasks. The seeds of a method have one `group`."
 COLUMNS = (
     "metrics.`eval/success`",
     "tags.`group`",
