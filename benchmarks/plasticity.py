@@ -44,14 +44,17 @@ def cost(experiment: str, width: int, updates: int, rounds: int) -> dict[str, An
     agent.configure_optimizers()
     assert agent.engine is not None
     batch = random_batch(len(suite.tasks), cfg.replay.per_task, suite=suite)
-    chunk = torch.stack([batch] * updates)  # pyright: ignore[reportArgumentType]
+    engine, chunk = agent.engine, batch.expand(updates, *batch.shape)
     with tempfile.TemporaryDirectory() as folder:
         trainer: Any = SimpleNamespace(default_root_dir=folder, loggers=[])
         callback = Plasticity()
         callback.setup(trainer, agent, "fit")
         times = []
         for i in range(rounds + 1):
-            pair = seconds(lambda: callback.measure(trainer, agent, batch)), seconds(lambda: agent.engine.run(chunk)) / updates
+            pair = (
+                seconds(lambda: callback.measure(trainer, agent, batch)),
+                seconds(lambda: engine.run(chunk)) / updates,
+            )
             if i:  # the first round warms both up
                 times.append(pair)
         table = (Path(folder) / "plasticity.csv").read_text()

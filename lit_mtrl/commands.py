@@ -108,7 +108,7 @@ def list(args: argparse.Namespace) -> int:
 
 def report(args: argparse.Namespace) -> int:
     """Figures, tables and a page from the runs of MLflow experiments, or of folders."""
-    from lit_mtrl.report import read_folders, read_mlflow, write_report
+    from lit_mtrl.report import find_sweeps, log_report, read_folders, read_mlflow, write_report
 
     require(bool(args.experiment) != bool(args.runs), "report: give --experiment NAME, or folders with --runs DIR")
     where = {}
@@ -117,12 +117,16 @@ def report(args: argparse.Namespace) -> int:
         require(bool(separator), f"--where {text}: write KEY=VALUE, such as network.width=400")
     uri = args.tracking_uri or f"sqlite:///{Path('mlflow.db').absolute()}"
     runs = read_mlflow(uri, args.experiment, args.ui) if args.experiment else read_folders(args.runs)
+    sweeps = find_sweeps(uri, args.experiment) if args.log and args.experiment else []
+    require(
+        bool(sweeps) or not args.log, "--log: needs --experiment NAME with a sweep in it, whose run keeps the report"
+    )
     title = ", ".join(args.experiment or [Path(path).resolve().name for path in args.runs])
     page = write_report(
         runs,
         Path(args.out or Path("reports", "_".join(args.experiment or [Path(args.runs[0]).resolve().name]))),
         title=title,
-        group=args.group,
+        group=[key for text in args.group or () for key in text.split(",") if key],
         where=where,
         statistic=args.statistic,
         published=args.published,
@@ -130,6 +134,7 @@ def report(args: argparse.Namespace) -> int:
         mixed_protocols=args.mixed_protocols,
         parameters=_count,
     )
+    log_report(uri, sweeps, page.parent)
     print(page)
     return 0
 

@@ -12,7 +12,19 @@ from tests.conftest import ROOT
 LAYERS = {
     0: ("spec", "suggest", "processes"),
     1: ("nets", "weighting", "envs", "policies", "critics"),
-    2: ("algos", "engine", "data", "evaluate", "checkpoint", "mlflow_store", "mlflow_view", "tables", "stats", "report", "ui"),
+    2: (
+        "algos",
+        "engine",
+        "data",
+        "evaluate",
+        "checkpoint",
+        "mlflow_store",
+        "mlflow_view",
+        "tables",
+        "stats",
+        "report",
+        "ui",
+    ),
     3: ("agent", "data.module", "logger"),
     4: ("cli", "commands", "compose", "multirun", "folder", "build", "make", "labels", "match", "schema", "__main__"),
 }

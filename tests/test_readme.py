@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
+from lit_mtrl.cli import _parse
+from lit_mtrl.multirun import combinations
 from tests.conftest import ROOT
 from tests.test_cli import run
 
@@ -14,7 +17,13 @@ TEXT = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^python -m lit_mtrl (.+?)(?:\s+#.*)?$", TEXT, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "outputs/" not in c and "--multirun" not in c])
+LONG = ("report", "ui")
+"""They need runs, or do not end."""
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if "outputs/" not in c and "--multirun" not in c and c.split()[0] not in LONG]
+)
 def test_commands(command: str) -> None:
     args = shlex.split(command)
     code, out, err = run(*args, *(["--print-config"] if args[0] == "fit" else []))
@@ -22,12 +31,23 @@ def test_commands(command: str) -> None:
 
 
 def test_every_command_is_shown() -> None:
-    assert {c.split()[0] for c in COMMANDS} == {"fit", "test", "params", "list"}
+    assert {c.split()[0] for c in COMMANDS} == {"fit", "test", "params", "list", "report", "ui"}
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\((?!http)([^)]+)\)", TEXT))
-def test_links(target: str) -> None:
-    assert (ROOT / target).exists()
+@pytest.mark.parametrize("name", ["README.md", "docs/comparing.md", "docs/studies.md"])
+def test_commands_are_understood(name: str) -> None:
+    """What takes minutes, or needs runs, is only parsed; of a sweep the configuration is composed."""
+    commands = re.findall(r"^python -m lit_mtrl (.+?)(?:\s+#.*)?$", (ROOT / name).read_text(), re.MULTILINE)
+    for command in commands:
+        args = _parse(shlex.split(command))
+        if args.command == "fit" and args.multirun and "hydra/sweeper=optuna" not in args.overrides:
+            assert len(combinations(args.config, args.overrides)) > 1, command
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
+def test_links(path: Path) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text()):
+        assert (path.parent / target).exists(), target
 
 
 def test_make_targets_exist() -> None:

@@ -26,6 +26,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
 from lit_mtrl.algos.base import Algorithm, Objective, once
+from lit_mtrl.critics import ScalarCritic
 from lit_mtrl.nets.sharing import share
 from lit_mtrl.spec import ACTION, NEXT_OBS, OBS, REWARD, TERMINATED, require
 
@@ -38,6 +39,7 @@ class SAC(Algorithm):
     them. ``mask_out``: the threshold of mask-out, None for none. ``shared_lr``: learning rate of what actor and critics share.
     """
 
+    critic: ScalarCritic
     log_alpha: nn.Parameter
 
     def __init__(

@@ -38,7 +38,7 @@ def record(net: nn.Module, x: Tensor) -> list[Layer]:
     Samples are the axes of sizes T and b, or T * b, or T alone for what depends on the task only; all other axes are units, so each expert has
     units of its own. Choose b different from T and from the number of experts.
     """
-    with _Recorder(net, tuple(x.shape[:2])) as recorder:
+    with _Recorder(net, (x.shape[0], x.shape[1])) as recorder:
         net(x)
     return recorder.layers
 
