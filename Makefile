@@ -20,8 +20,9 @@ dev: .venv/dev
 quickstart: .venv/installed
 	$(BIN)/python -m lit_mtrl fit --config conf/experiment/quickstart.yaml
 
+# Two tests at a time, one thread each.
 test: .venv/dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 slow: .venv/dev
 	$(BIN)/python -m pytest -m slow

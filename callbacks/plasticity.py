@@ -58,21 +58,20 @@ class Plasticity(lightning.Callback):
         self.every_epochs, self.thresholds, self.delta = every_epochs, tuple(thresholds), delta
         self._start: dict[str, list[Tensor]] = {}
         self._last: dict[str, list[Tensor]] = {}
-        self._moved = False
+        self._agent: Agent | None = None
 
     def setup(self, trainer: lightning.Trainer, pl_module: Agent, stage: str) -> None:
         # Before Lightning restores a checkpoint: a continued run has been built from its seed like a new one.
-        self._start = weights(pl_module)
+        self._agent, self._start = pl_module, weights(pl_module)
         self._last = self._last or self._start
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Agent) -> None:
-        if not self._last:  # the checkpoint was written right after a measurement
+        if not self._last:  # those of the checkpoint
             self._last = weights(pl_module)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Agent, outputs: Any, batch: Iteration, batch_idx: int
     ) -> None:
-        self._moved = True
         epoch = trainer.current_epoch + 1
         due = trainer.is_last_batch and (epoch % self.every_epochs == 0 or epoch == trainer.max_epochs)
         if due and batch.chunk is not None:
@@ -85,7 +84,10 @@ class Plasticity(lightning.Callback):
         now = weights(agent)
         rows, metrics = [], {}
         for name, net in agent.algorithm.networks().items():
-            layers = [layer_row(layer, self.thresholds, self.delta) for layer in record(net, inputs[name])]
+            seen = record(net, inputs[name])
+            if not seen or not all(layer.values.isfinite().all() for layer in seen):
+                continue  # no activation function that is known; or a run that is about to end as diverged
+            layers = [layer_row(layer, self.thresholds, self.delta) for layer in seen]
             total = {
                 **total_row(layers),
                 "change_start": distance(now[name], self._start[name]),
@@ -96,7 +98,9 @@ class Plasticity(lightning.Callback):
             metrics[f"plasticity/{name}/dormant"] = metrics.pop(first)
             rows += [{"net": name, "change_start": "", "change_last": "", **row} for row in layers]
             rows.append({"net": name, "layer": TOTAL, **total})
-        self._last, self._moved = now, False
+        self._last = now
+        if not rows:
+            return
         order = ["net", "layer", *total]
         table = [{"frames": agent.frames, **{key: row[key] for key in order}} for row in rows]
         append_rows(Path(trainer.default_root_dir) / "plasticity.csv", table)
@@ -104,7 +108,10 @@ class Plasticity(lightning.Callback):
             logger.log_metrics({key: value for key, value in metrics.items() if value == value}, step=agent.frames)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"last": self._last if self._moved else {}}
+        """The weights of the last measurement, or nothing where they are the checkpoint's own."""
+        now = weights(self._agent) if self._agent else {}
+        same = all(torch.equal(a, b) for name in now for a, b in zip(now[name], self._last[name], strict=True))
+        return {"last": {} if same else self._last}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._last = state_dict["last"]

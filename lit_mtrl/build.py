@@ -73,14 +73,23 @@ class Run:
 
     def fit(self) -> None:
         """Train to the end of the budget."""
-        for logger in self.loggers:
-            if hasattr(logger, "connect"):
-                logger.connect()
+        missing = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             lock = hold(self.folder / LOCK)
         except BlockingIOError:
             require_idle(self.folder)
+            raise
+        try:
+            for logger in self.loggers:
+                if hasattr(logger, "connect"):
+                    logger.connect()
+        except ConfigError:
+            lock.close()
+            if missing:
+                (self.folder / LOCK).unlink()
+            for folder in missing:
+                folder.rmdir()
             raise
         OmegaConf.save(self.cfg, self.folder / "config.yaml", resolve=True)
         run_id = next(filter(None, (getattr(logger, "run_id", None) for logger in self.loggers)), None)

@@ -107,7 +107,9 @@ def _report_options(report: argparse.ArgumentParser) -> None:
     report.add_argument(
         "--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this tag or parameter"
     )
-    report.add_argument("--statistic", default="iqm", metavar="NAME", help="of the seeds: iqm, mean or median")
+    report.add_argument(
+        "--statistic", default="iqm", metavar="NAME", help="of the seeds: iqm, mean, median or optimality_gap"
+    )
     report.add_argument(
         "--published", nargs="+", default=[], metavar="PAPER", help="numbers to lay over, e.g. mclean2025"
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lit_mtrl.compose import composed, conf_dir, groups, override_saved, study_sweep
+from lit_mtrl.compose import composed, conf_dir, groups, override_saved, split_experiment, study_sweep
 from lit_mtrl.folder import require_free, resumed
 from lit_mtrl.spec import require
 
@@ -21,15 +21,15 @@ def fit(args: argparse.Namespace) -> int:
         from lit_mtrl.multirun import launch
 
         return launch(args.config, args.overrides)
-    configs = args.config
-    given = {text.split("=", 1)[0] for text in args.overrides}
+    configs, overrides = split_experiment(args.config, args.overrides)
+    given = {text.split("=", 1)[0] for text in overrides} | ({"experiment"} if len(configs) > 1 else set())
     swept = ", ".join(key for key in study_sweep(configs) if key not in given)
     require(not swept, f"--config {' '.join(configs)}: sweeps {swept}; add --multirun, or give each one value")
     if args.resume:
         require(not configs, f"--resume {args.resume}: uses the folder's own config.yaml; leave --config away")
         configs = [str(Path(args.resume) / "config.yaml")]
         require(Path(configs[0]).is_file(), f"--resume {args.resume}: holds no config.yaml; name a run's output folder")
-    cfg = composed(configs, args.overrides)
+    cfg = composed(configs, overrides)
     if args.resume:
         cfg.output_dir = args.resume
     if args.print_config:
@@ -37,10 +37,13 @@ def fit(args: argparse.Namespace) -> int:
         return 0
     from lit_mtrl.build import build_suite, default_workers
 
-    cfg.collector.workers = cfg.collector.workers or default_workers(build_suite(cfg))
-    checkpoint = resumed(cfg) if args.resume is not None else None
-    if checkpoint is None:
+    if args.resume is None:
         require_free(Path(cfg.output_dir))
+        checkpoint, workers = None, default_workers(build_suite(cfg))
+    else:
+        checkpoint = resumed(cfg)
+        workers = checkpoint["lit_mtrl"]["config"]["collector"]["workers"]
+    cfg.collector.workers = cfg.collector.workers or workers
     return _train(cfg, checkpoint)
 
 

@@ -81,6 +81,14 @@ def composed(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
     return compose(configs, [*overrides, f"network.width={width}", "network.match=null"])
 
 
+def split_experiment(configs: Sequence[str], overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """``experiment=X`` beside a study is one more ``--config``, after it; Hydra would put it in the study's place."""
+    if not study_sweep(configs):
+        return [*configs], [*overrides]
+    more = [text.split("=", 1)[1] for text in overrides if text.startswith("experiment=")]
+    return [*configs, *more], [text for text in overrides if not text.startswith("experiment=")]
+
+
 def override_saved(base: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """``base`` (a resolved configuration) with value overrides; groups cannot be exchanged any more."""
     base = DictConfig(upgraded(base))

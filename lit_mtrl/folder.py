@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.compose import upgraded
 from lit_mtrl.processes import held
-from lit_mtrl.spec import require
+from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.tables import flat
 
 LOCK = "run.lock"
@@ -70,9 +70,19 @@ def resumed(cfg: DictConfig) -> dict[str, Any]:
 def frames_done(cfg: DictConfig) -> int:
     """Frames of the last checkpoint of the run that ``cfg`` describes, 0 if there is none; `ConfigError` if the folder holds another run."""
     folder = Path(cfg.output_dir)
-    manifest = folder / "checkpoints" / "last" / "manifest.json"
-    if not (folder / "checkpoints" / "last.ckpt").exists() or not manifest.exists():
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    if not checkpoint.exists():
         return 0
-    saved = yaml.safe_load((folder / "config.yaml").read_text())
-    require_same("--multirun", folder, saved, cfg)
-    return int(yaml.safe_load(manifest.read_text())["frames"])
+    try:
+        saved = yaml.safe_load((folder / "config.yaml").read_text())
+        require_same("--multirun", folder, saved, cfg)
+    except (OSError, yaml.YAMLError, AttributeError) as error:
+        raise ConfigError(
+            f"--multirun {folder}: its config.yaml cannot be read; restore it, or remove the folder"
+        ) from error
+    sidecars = list(checkpoint.parent.glob("last*/manifest.json"))
+    if len(sidecars) == 1:
+        return int(yaml.safe_load(sidecars[0].read_text())["frames"])
+    from lit_mtrl.checkpoint import load  # it was killed while it replaced one by the other: the checkpoint knows
+
+    return load(checkpoint, "--multirun")["lit_mtrl"]["frames"]

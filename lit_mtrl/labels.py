@@ -46,14 +46,13 @@ def counts(algorithm: Algorithm) -> dict[str, int]:
 def build_logger(cfg: DictConfig, labels: dict[str, Any], checkpoint: dict[str, Any] | None) -> Any:
     """The logger of the ``logger`` group, on the checkpoint's run if there is one, below the sweep's run if it belongs to one."""
     parent = json.loads(os.environ.get(PARENTS, "{}")).get(cfg.experiment_name)
-    before = Path(cfg.output_dir) / RUN
     return make(
         cfg.logger,
         skip=("log_frames",),
         tags=labels["tags"] | _source() | ({"mlflow.parentRunId": parent} if parent else {}),
         params=_comparable(cfg) | {f"parameters.{name}": count for name, count in labels["parameters"].items()},
         run_id=checkpoint["lit_mtrl"].get("run_id") if checkpoint else None,
-        replaces=json.loads(before.read_text())["run_id"] if before.exists() and not checkpoint else None,
+        replaces=_run_before(Path(cfg.output_dir)) if not checkpoint else None,
         **_names(cfg),
     )
 
@@ -63,6 +62,14 @@ def build_parent(cfg: DictConfig, command: str, key: str) -> Any:
     names = _names(cfg) | dict(run_name=f"sweep {key[:6]}", folder=Path(cfg.output_dir).parent / "sweeps" / key[:6])
     tags = {"sweep": command, "sweep_parent": key, "mlflow.note.content": f"`fit --multirun {command}`", **_source()}
     return make(cfg.logger, skip=("log_frames",), tags=tags, params={}, unique="sweep_parent", **names)
+
+
+def _run_before(folder: Path) -> str | None:
+    """The MLflow run of a process that died here before its first checkpoint."""
+    try:
+        return json.loads((folder / RUN).read_text())["run_id"]
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _names(cfg: DictConfig) -> dict[str, Any]:

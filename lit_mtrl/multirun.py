@@ -21,7 +21,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lit_mtrl.compose import composed, conf_dir, groups, parsed, study_sweep, swept_keys
+from lit_mtrl.compose import composed, conf_dir, groups, parsed, split_experiment, study_sweep, swept_keys
 from lit_mtrl.folder import frames_done, require_idle
 from lit_mtrl.processes import die_with_parent
 from lit_mtrl.spec import PARENTS, ConfigError, require
@@ -43,6 +43,7 @@ def launch(configs: Sequence[str], overrides: Sequence[str]) -> int:
     jobs = (
         [[text for text in own if text.split("=", 1)[0] not in swept]] if searched else combinations(configs, overrides)
     )
+    print(f"checking {len(jobs)} runs", flush=True)  # noqa: T201
     cfgs = [_job_config(configs, job, slug=[]) for job in jobs]  # one clear line now instead of one per job
     slug = [] if len({cfg.output_dir for cfg in cfgs}) == len(cfgs) > 1 else [key for key in swept if key != "seed"]
     if slug and not searched:
@@ -59,12 +60,12 @@ def launch(configs: Sequence[str], overrides: Sequence[str]) -> int:
         print(  # noqa: T201
             f"{len(cfgs)} runs: {finished} finished, {stopped} to be continued, {len(cfgs) - finished - stopped} to be started"
         )
-    os.environ[SWEEP] = json.dumps({"configs": list(configs), "slug": slug})
+    os.environ[SWEEP] = json.dumps({"configs": list(configs), "overrides": own, "slug": slug})
     parents = _open_parents(cfgs, " ".join([*configs, *overrides]))
     os.environ[PARENTS] = json.dumps({parent.name: parent.run_id for parent in parents})
     status = "failed"
     try:
-        code = _launch(overrides)
+        code = _launch([text for text in overrides if text not in own or text.split("=", 1)[0] in swept])
         status = "failed" if code else "success"
         return code
     finally:
@@ -95,13 +96,15 @@ def combinations(configs: Sequence[str], overrides: Sequence[str]) -> list[list[
 def job(_: DictConfig) -> float | None:
     """One combination, in a process of its own; its final evaluation success, which a sweeper that searches maximises."""
     sweep = json.loads(os.environ[SWEEP])
-    overrides = [text.lstrip("+") for text in HydraConfig.get().overrides.task]
+    tasks = [str(text).lstrip("+") for text in HydraConfig.get().overrides.task]
+    chosen = {text.split("=", 1)[0]: text for text in tasks}
+    overrides = [chosen.get(text.split("=", 1)[0], text) for text in sweep["overrides"]]  # their order matters
     cfg = _job_config(sweep["configs"], overrides, sweep["slug"])
     done = frames_done(cfg)
     if done >= cfg.frames:
         print(f"{cfg.output_dir}: finished, skipped", flush=True)  # noqa: T201
         return final_success(cfg)
-    configs, overrides = _split_experiment(sweep["configs"], overrides)
+    configs, overrides = split_experiment(sweep["configs"], overrides)
     command = [sys.executable, "-m", "lit_mtrl", "fit", *overrides, f"run_name='{cfg.run_name}'"]
     for config in configs:
         command += ["--config", config]
@@ -121,11 +124,11 @@ def final_success(cfg: DictConfig) -> float | None:
     with path.open(newline="") as file:
         rows = [(int(row["frames"]), float(row["success"])) for row in csv.DictReader(file)]
     last = [success for frames, success in rows if frames == rows[-1][0]]
-    return sum(last) / len(last)
+    return sum(last) / len(last) if last else None
 
 
 def _launch(overrides: Sequence[str]) -> int:
-    # Hydra only makes the combinations, so it need not know the keys; every job composes for itself.
+    # Hydra gets what is swept and makes the combinations; every job composes for itself.
     chosen = [f"{_prefix(text.split('=', 1)[0])}{text}" for text in overrides]
     if "hydra/sweeper=optuna" in overrides and not any(
         text.startswith("hydra.sweeper.direction=") for text in overrides
@@ -150,15 +153,9 @@ def _with_study(configs: Sequence[str], overrides: Sequence[str]) -> list[str]:
     return [*(f"{key}={value}" for key, value in study_sweep(configs).items() if key not in given), *overrides]
 
 
-def _split_experiment(configs: Sequence[str], overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """``experiment=X`` is one more ``--config``, after the study's."""
-    more = [text.split("=", 1)[1] for text in overrides if text.startswith("experiment=")]
-    return [*configs, *more], [text for text in overrides if not text.startswith("experiment=")]
-
-
 def _job_config(configs: Sequence[str], overrides: Sequence[str], slug: Sequence[str]) -> DictConfig:
     """The configuration of one job; its run's name has the values of the keys in ``slug``, before the seed if that is its end."""
-    configs, own = _split_experiment(configs, overrides)
+    configs, own = split_experiment(configs, overrides)
     cfg = composed(configs, own)
     ending = "-".join(_short(text) for text in own if text.split("=", 1)[0] in slug)
     if not ending or any(text.startswith("run_name=") for text in own):

@@ -19,6 +19,7 @@ from lit_mtrl.folder import LOCK, frames_done
 from lit_mtrl.processes import hold
 from lit_mtrl.spec import ConfigError
 from tests.conftest import environment
+from tests.test_cli import run
 
 SWEEP = ("fit", "--config", "debug", "frames=300", "--multirun", "seed=0,1", "network.width=8", "logger=mlflow")
 
@@ -111,6 +112,9 @@ def test_study_sweeps_what_its_file_says_and_overrides_take_its_place(jobs, tmp_
     found = jobs(configs=(str(study),))
     assert names(found) == ["sac-multi_head-s0", "sac-multi_head-s1", "sac-mlp-s0", "sac-mlp-s1"]
     assert found[2][-4:] == ["--config", str(study), "--config", "mt10_mtsac"]
+    command = ["fit", *(text for text in found[2]), "--print-config", "network.width=16"]
+    code, out, err = run(*command)  # what the job says is understood
+    assert (code, err) == (0, "") and "experiment_name: mine" in out and "name: mlp" in out
     assert names(jobs("seed=5", configs=(str(study),))) == ["sac-multi_head-s5", "sac-mlp-s5"]
     assert len(multirun.combinations([str(study)], ["algo.tau=0.1,0.2"])) == 8
 
@@ -119,6 +123,11 @@ def test_study_without_multirun_is_one_line(cli) -> None:
     done = cli("fit", "--config", "study/quickstart", "seed=0")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "study/quickstart: sweeps network.width; add --multirun" in done.stderr
+
+
+def test_one_run_of_a_study() -> None:
+    code, out, err = run("fit", "--config", "study/matched_size", "experiment=mt10_mtsac", "seed=3", "--print-config")
+    assert (code, err) == (0, "") and "experiment_name: matched_size_mt10" in out and "name: mlp" in out
 
 
 def folder_of(tmp_path: Path, frames: int, *overrides: str) -> Path:
@@ -145,6 +154,22 @@ def test_finished_runs_are_skipped_and_stopped_ones_continued(jobs, tmp_path: Pa
     assert frames_done(compose(["debug"], ["seed=1"])) == 300
 
 
+def test_a_killed_replacement_of_the_checkpoint_counts_what_it_holds(tmp_path: Path, monkeypatch) -> None:
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    folder = folder_of(tmp_path, 600, "seed=1")
+    (folder / "checkpoints" / "last.old").mkdir()
+    (folder / "checkpoints" / "last.old" / "manifest.json").write_text(json.dumps({"frames": 300}))
+    torch.save({"lit_mtrl": {"frames": 300}}, folder / "checkpoints" / "last.ckpt")
+    assert frames_done(compose(["debug"], ["seed=1"])) == 300
+
+
+def test_deleted_keys_reach_every_job(jobs) -> None:
+    for command in jobs("seed=0,1", "~callbacks.plasticity"):
+        assert command[0].startswith("seed=") and command[1] == "~callbacks.plasticity"
+
+
 def test_folder_of_another_run_or_of_a_running_one_is_refused(jobs, tmp_path: Path) -> None:
     folder = folder_of(tmp_path, 600, "seed=0")
     with pytest.raises(ConfigError, match=r"another configuration: algo.tau \(0.005 there, 0.1 here\)"):
@@ -169,6 +194,8 @@ def test_sweeps_that_cannot_be_are_one_line(jobs, overrides: tuple[str, ...], te
 
 def test_final_success_is_the_mean_of_the_last_evaluation(tmp_path: Path) -> None:
     cfg = compose(["debug"], [f"output_dir={tmp_path}"])
+    assert multirun.final_success(cfg) is None
+    (tmp_path / "eval.csv").write_text("frames,task,success\n")
     assert multirun.final_success(cfg) is None
     (tmp_path / "eval.csv").write_text("frames,task,success\n1,a,0.0\n1,b,0.0\n2,a,1.0\n2,b,0.5\n")
     assert multirun.final_success(cfg) == 0.75

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-BOUNDS = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "hardtanh": (-1.0, 1.0), "hardsigmoid": (0.0, 1.0)}
+BOUNDS = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
 """Activation functions that saturate, and between what."""
-UNBOUNDED = ("relu", "leaky_relu", "elu", "gelu", "silu", "mish", "softplus", "hardswish", "prelu", "celu")
+OTHERS = ("relu", "leaky_relu", "elu", "gelu", "silu", "mish", "softplus", "hardtanh", "hardswish", "prelu")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class _Recorder(TorchDispatchMode):
             if isinstance(leaf, Tensor):
                 leaf._origin = origin  # pyright: ignore[reportAttributeAccessIssue]
         function = func.overloadpacket.__name__.rstrip("_")
-        if function in BOUNDS or function in UNBOUNDED:
+        if function in BOUNDS or function in OTHERS:
             self._keep(origin[1], out, BOUNDS.get(function))
         return out
 

@@ -56,12 +56,21 @@ def over_hours(panels: Measures, labels: Sequence[str], statistic: str) -> Drawn
     return out if lacking == len(runs) else _curves(out, panels, labels, statistic, _mean_hours)
 
 
+def papers_bars(published: pd.DataFrame) -> str:
+    """The end of a caption: what the bars of published numbers are."""
+    return (
+        " Bars of published numbers are what their authors give: intervals, deviations or ranges."
+        if len(published)
+        else ""
+    )
+
+
 def final(panels: Measures, labels: Sequence[str], statistic: str, published: pd.DataFrame) -> Drawn:
     """Success at the end: statistic, interval and seeds."""
     caption = (
         f"Success at the frames compared: {STATISTIC[statistic]} (large dot), 95 % interval (bar), seeds (small dots)."
     )
-    out = Drawn("final_success", "Final success", caption)
+    out = Drawn("final_success", "Final success", caption + papers_bars(published))
     names = [
         [(wrap(each.label), each) for each in measured]
         + [(wrap(name_of(row, panel)), row) for row in _finals(published, panel)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lit_mtrl.report.runs import FINISHED, Recorded, text
+from lit_mtrl.report.runs import FINISHED, WATCHING, Recorded, text
 from lit_mtrl.spec import require
 from lit_mtrl.suggest import unknown_key
 
@@ -15,12 +15,13 @@ PANEL = ("benchmark", "tasks")
 """What a panel has one of; group labels leave it out."""
 PROTOCOL = (*PANEL, "rewards", "horizon", "goals", "eval.protocol")
 """Runs that differ in one of these are not repetitions of each other."""
-FIRST = ("method", "weighting", *PROTOCOL, "backend")
+FIRST = ("method", "weighting", "callbacks", *PROTOCOL, "backend")
+_WATCHING = rf"callbacks\.({'|'.join(WATCHING)})"
 CIRCUMSTANCES = re.compile(
-    r"(trainer|logger|eval|callbacks|hydra|benchmark|parameters)\.|(.*\.)?name$|collector\.workers$|replay\.device$"
+    rf"(trainer|logger|eval|{_WATCHING}|hydra|benchmark|parameters)\.|(.*\.)?name$|collector\.workers$|replay\.device$"
 )
 """Dotted keys that make no group of their own."""
-WITHOUT_EFFECT = re.compile(r"(trainer|logger|callbacks|hydra|parameters)\.")
+WITHOUT_EFFECT = re.compile(rf"(trainer|logger|{_WATCHING}|hydra|parameters)\.")
 NAMES = ("run_name", "output_dir", "experiment_name", "git_commit", "lit_mtrl", "group")
 SUPERSEDED = "superseded"
 

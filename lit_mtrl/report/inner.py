@@ -85,10 +85,7 @@ def _multiples(
                 ax.set_yscale("log")
             else:
                 ax.set_ylim(bottom=0)
-            if axes is not figure.axes[-len(row) :]:
-                ax.set_xlabel("")
-    for ax in figure.axes[-len(kept[0]) :]:
-        ax.set_xlabel("frames (environment steps, all tasks)")
+            ax.set_xlabel(ax.get_xlabel() if row is kept[-1] else "")
     legend(figure, {label: entries[label] for label in labels if label in entries})
     out.figure = figure
     return out

@@ -18,7 +18,7 @@ from lit_mtrl.report.page import GENERATOR, Section, build, picture
 from lit_mtrl.report.runs import FINISHED, Recorded
 from lit_mtrl.report.style import RC, Drawn, save
 from lit_mtrl.report.summary import Measured, measure
-from lit_mtrl.spec import require
+from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.stats import STATISTICS
 from lit_mtrl.suggest import unknown
 
@@ -62,7 +62,10 @@ def write_report(
     others = papers.of_panels(others, made.panels)
     _require_own(out)
     for name in ("figures", "tables"):
-        (out / name).mkdir(parents=True, exist_ok=True)
+        try:
+            (out / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"--out {out}: cannot be written ({error.strerror}); give another folder") from error
         for old in (out / name).iterdir():
             if old.suffix in (".png", ".svg", ".csv", ".md"):
                 old.unlink()
@@ -121,6 +124,7 @@ def _figure_section(drawn: list[Drawn], panels: Sequence[Panel], out: Path) -> S
     for each, panel in zip(drawn, panels, strict=False):
         several = len(drawn) > 1
         name = f"{each.name}_{_slug(panel.benchmark)}" if several else each.name
+        name += f"_{panels.index(panel)}" * (f"figures/{name}.svg" in section.files)
         start = f"{shorten(panel.benchmark)}: " if several else ""
         section.notes += [start + note for note in each.notes]
         if each.figure is None:
@@ -162,7 +166,7 @@ def _published_section(others: pd.DataFrame, made: Plan, out: Path) -> Section:
     section = _table_section(
         "published",
         "Published numbers",
-        "As their authors give them; value and bounds are copied, not recomputed.",
+        "As their authors give them. Bounds are their own, too: intervals, standard deviations, or the lowest and highest seed.",
         others,
         [shown],
         out,

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlparse
 import numpy as np
 
 from lit_mtrl.mlflow_store import SQLITE, checked_uri, environment, first_line, import_mlflow, public
-from lit_mtrl.report.runs import FILES, Recorded, labels_of, read_folder
+from lit_mtrl.report.runs import FILES, FINISHED, Recorded, labels_of, read_folder
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.suggest import unknown
 
@@ -73,6 +73,8 @@ def _recorded(client: Any, run: Any, ui: str) -> Recorded:
                     client.download_artifacts(run.info.run_id, entry.path, folder)
             recorded = _read_files(Path(folder), run)
     recorded.status = run.info.status.lower()
+    if recorded.last >= recorded.budget > 0:  # also if it was killed while it sent its last files
+        recorded.status = FINISHED
     recorded.source = f"MLflow run {run.info.run_id}"
     recorded.name = run.info.run_name or recorded.name
     recorded.time = run.info.start_time / 1000

@@ -15,7 +15,7 @@ import pandas as pd
 from lit_mtrl.report.groups import Panel
 from lit_mtrl.report.runs import text
 from lit_mtrl.report.style import compact
-from lit_mtrl.spec import require
+from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.suggest import unknown
 
 FOLDER = Path(__file__).parent / "published"
@@ -41,7 +41,10 @@ def load(names: Sequence[str]) -> pd.DataFrame:
     for name in names:
         path = Path(name) if name.endswith(".csv") else FOLDER / f"{name}.csv"
         require(path.exists(), unknown("--published", name, available()))
-        table = pd.read_csv(path, dtype={key: str for key in TEXTS})
+        try:
+            table = pd.read_csv(path, dtype={key: str for key in TEXTS})
+        except ValueError as error:  # pandas' parser errors are such
+            raise ConfigError(f"--published {name}: no table ({str(error).splitlines()[0]})") from error
         lacking = [key for key in (*TEXTS, *NUMBERS) if key not in table]
         require(
             not lacking,

@@ -31,6 +31,8 @@ NORMS = tuple(f"norm/{net}/{what}" for net in ("actor", "critic") for what in ("
 METRICS = (TIME, *NORMS)
 """The columns of ``metrics.csv`` that are read."""
 PLASTICITY = ("dormant_0.1", "srank", "effective_rank", "change_start", "change_last")
+WATCHING = ("progress", "checkpoint", "pictures", "gradients", "plasticity")
+"""Callbacks that leave training as it is."""
 FINISHED, UNFINISHED = "finished", "unfinished"
 
 
@@ -131,6 +133,7 @@ def labels_of(config: dict[str, Any], extra: dict[str, Any], tasks: tuple[str, .
     backend = str(env.get("_target_", "")).rsplit(".", 1)[-1].lower()
     labels["method"] = f"{algo.get('name', '?')}-{network.get('name', '?')}"
     labels["weighting"] = _weighting(config.get("weighting") or {})
+    labels["callbacks"] = ", ".join(sorted(set(config.get("callbacks") or {}) - set(WATCHING))) or "none"
     labels["backend"] = backend
     labels |= {key: text(env[key]) for key in ("rewards", "horizon", "goals") if key in env}
     labels["benchmark"] = text((config.get("benchmark") or {}).get("name", "?"))

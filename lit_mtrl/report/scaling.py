@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from lit_mtrl.report.figures import STATISTIC, Measures, scale
+from lit_mtrl.report.figures import STATISTIC, Measures, papers_bars, scale
 from lit_mtrl.report.groups import Group, Panel, named, natural, shorten
 from lit_mtrl.report.published import DORMANT, name_of, nearest_rows
 from lit_mtrl.report.runs import Recorded, text
@@ -25,7 +25,7 @@ Points = list[tuple[float, Estimate]]
 def success_by_parameters(panels: Measures, statistic: str, published: pd.DataFrame) -> Drawn:
     """Final success over the actor's parameters, a line per benchmark and method."""
     caption = f"Success at the frames compared ({STATISTIC[statistic]}, 95 % intervals) over the actor's parameters."
-    out = Drawn("success_by_parameters", "Success by parameters", caption)
+    out = Drawn("success_by_parameters", "Success by parameters", caption + papers_bars(published))
     everything = [each for _, measured in panels for each in measured]
     lacking = sum(len(each.group.runs) for each in everything if "actor" not in each.parameters)
     if lacking:

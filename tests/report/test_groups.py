@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lit_mtrl.report.groups import Plan, choose, natural, plan
-from lit_mtrl.report.runs import Recorded, read_folder
+from lit_mtrl.report.runs import Recorded, read_folder, read_folders
 from lit_mtrl.spec import ConfigError
 from tests.report.folders import write_run
 
@@ -178,3 +178,15 @@ def test_what_a_group_pools_is_said(run) -> None:
 def test_natural_order() -> None:
     values = ["w10", "w9", 2, "10", None, "a"]
     assert sorted(values, key=natural) == [2, "10", "a", None, "w9", "w10"]
+
+
+def test_a_callback_that_steps_in_makes_a_group_of_its_own(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", TWO, seed=0, callbacks__plasticity__delta=0.01)
+    write_run(tmp_path / "b", TWO, seed=0, callbacks__plasticity__delta=0.02)
+    write_run(tmp_path / "c", TWO, seed=0, callbacks__paco_reset__method="interpolate")
+    made = plan(read_folders([tmp_path]))
+    assert [(group.label, len(group.runs)) for group in made.panels[0].groups] == [
+        ("callbacks=none", 1),
+        ("callbacks=paco_reset", 1),
+    ]
+    assert len(made.superseded) == 1  # what only watches makes no difference

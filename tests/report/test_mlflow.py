@@ -26,7 +26,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     experiment = client.create_experiment("mt 10", artifact_location=(folder / "mlartifacts").as_uri())
     for seed, (name, status) in enumerate(STATUS.items()):
         run = client.create_run(experiment, run_name=name, tags={"seed": str(seed)}).info.run_id
-        for file in sorted(write_run(folder / "runs" / name, TWO, seed=seed, plasticity=True).iterdir()):
+        for file in sorted(
+            write_run(
+                folder / "runs" / name, TWO, seed=seed, plasticity=True, frames=4000 if name == "c" else 2000
+            ).iterdir()
+        ):
             client.log_artifact(run, str(file))
         if status != "RUNNING":
             client.set_terminated(run, status)
