@@ -98,7 +98,8 @@ def job(_: DictConfig) -> float | None:
     sweep = json.loads(os.environ[SWEEP])
     tasks = [str(text).lstrip("+") for text in HydraConfig.get().overrides.task]
     chosen = {text.split("=", 1)[0]: text for text in tasks}
-    overrides = [chosen.get(text.split("=", 1)[0], text) for text in sweep["overrides"]]  # their order matters
+    own: list[str] = sweep["overrides"]
+    overrides = [chosen.get(text.split("=", 1)[0], text) for text in own]  # their order matters
     cfg = _job_config(sweep["configs"], overrides, sweep["slug"])
     done = frames_done(cfg)
     if done >= cfg.frames:

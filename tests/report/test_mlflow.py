@@ -28,7 +28,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run = client.create_run(experiment, run_name=name, tags={"seed": str(seed)}).info.run_id
         for file in sorted(
             write_run(
-                folder / "runs" / name, TWO, seed=seed, plasticity=True, frames=4000 if name == "c" else 2000
+                folder / "runs" / name, TWO, seed=seed, plasticity=True, frames=2000 if name == "a" else 4000
             ).iterdir()
         ):
             client.log_artifact(run, str(file))
