@@ -40,9 +40,7 @@ def launch(configs: Sequence[str], overrides: Sequence[str]) -> int:
     require(bool(swept), "--multirun: give at least one key several values, such as seed=0,1,2")
     own = [text for text in overrides if not text.startswith("hydra")]
     searched = any(text.startswith("hydra/sweeper=") for text in overrides)
-    jobs = (
-        [[text for text in own if text.split("=", 1)[0] not in swept]] if searched else combinations(configs, overrides)
-    )
+    jobs = [[text for text in own if _key(text) not in swept]] if searched else combinations(configs, overrides)
     print(f"checking {len(jobs)} runs", flush=True)  # noqa: T201
     cfgs = [_job_config(configs, job, slug=[]) for job in jobs]  # one clear line now instead of one per job
     slug = [] if len({cfg.output_dir for cfg in cfgs}) == len(cfgs) > 1 else [key for key in swept if key != "seed"]
@@ -65,7 +63,7 @@ def launch(configs: Sequence[str], overrides: Sequence[str]) -> int:
     os.environ[PARENTS] = json.dumps({parent.name: parent.run_id for parent in parents})
     status = "failed"
     try:
-        code = _launch([text for text in overrides if text not in own or text.split("=", 1)[0] in swept])
+        code = _launch([text for text in overrides if text not in own or _key(text) in swept])
         status = "failed" if code else "success"
         return code
     finally:
@@ -96,10 +94,9 @@ def combinations(configs: Sequence[str], overrides: Sequence[str]) -> list[list[
 def job(_: DictConfig) -> float | None:
     """One combination, in a process of its own; its final evaluation success, which a sweeper that searches maximises."""
     sweep = json.loads(os.environ[SWEEP])
-    tasks = [str(text).lstrip("+") for text in HydraConfig.get().overrides.task]
-    chosen = {text.split("=", 1)[0]: text for text in tasks}
-    own: list[str] = sweep["overrides"]
-    overrides = [chosen.get(text.split("=", 1)[0], text) for text in own]  # their order matters
+    chosen = {_key(text): str(text).partition("=")[2] for text in HydraConfig.get().overrides.task}
+    own: list[str] = sweep["overrides"]  # in their order, which matters
+    overrides = [f"{text.partition('=')[0]}={chosen[_key(text)]}" if _key(text) in chosen else text for text in own]
     cfg = _job_config(sweep["configs"], overrides, sweep["slug"])
     done = frames_done(cfg)
     if done >= cfg.frames:
@@ -130,7 +127,7 @@ def final_success(cfg: DictConfig) -> float | None:
 
 def _launch(overrides: Sequence[str]) -> int:
     # Hydra gets what is swept and makes the combinations; every job composes for itself.
-    chosen = [f"{_prefix(text.split('=', 1)[0])}{text}" for text in overrides]
+    chosen = [f"{_prefix(_key(text))}{text.lstrip('+')}" for text in overrides]
     if "hydra/sweeper=optuna" in overrides and not any(
         text.startswith("hydra.sweeper.direction=") for text in overrides
     ):
@@ -150,7 +147,7 @@ def _launch(overrides: Sequence[str]) -> int:
 
 
 def _with_study(configs: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    given = {text.split("=", 1)[0].lstrip("+") for text in overrides}
+    given = {_key(text) for text in overrides}
     return [*(f"{key}={value}" for key, value in study_sweep(configs).items() if key not in given), *overrides]
 
 
@@ -158,15 +155,19 @@ def _job_config(configs: Sequence[str], overrides: Sequence[str], slug: Sequence
     """The configuration of one job; its run's name has the values of the keys in ``slug``, before the seed if that is its end."""
     configs, own = split_experiment(configs, overrides)
     cfg = composed(configs, own)
-    ending = "-".join(_short(text) for text in own if text.split("=", 1)[0] in slug)
+    ending = "-".join(_short(text) for text in own if _key(text) in slug)
     if not ending or any(text.startswith("run_name=") for text in own):
         return cfg
     seed = f"-s{cfg.seed}" if cfg.run_name.endswith(f"-s{cfg.seed}") else ""
     return composed(configs, [*own, f"run_name='{cfg.run_name.removesuffix(seed)}-{ending}{seed}'"])
 
 
+def _key(text: str) -> str:
+    return text.partition("=")[0].lstrip("+")
+
+
 def _short(text: str) -> str:
-    key, _, value = text.partition("=")
+    key, value = _key(text), text.partition("=")[2]
     return f"{key.rsplit('.', 1)[-1]}={value}".replace("/", "_").replace("'", "")
 
 

@@ -170,6 +170,12 @@ def test_deleted_keys_reach_every_job(jobs) -> None:
         assert command[0].startswith("seed=") and command[1] == "~callbacks.plasticity"
 
 
+def test_keys_that_are_added_can_be_swept(jobs) -> None:
+    found = jobs("+callbacks.mine.value=1,2")
+    assert names(found) == ["sac-multi_head-value=1-s0", "sac-multi_head-value=2-s0"]
+    assert [command[0] for command in found] == ["+callbacks.mine.value=1", "+callbacks.mine.value=2"]
+
+
 def test_folder_of_another_run_or_of_a_running_one_is_refused(jobs, tmp_path: Path) -> None:
     folder = folder_of(tmp_path, 600, "seed=0")
     with pytest.raises(ConfigError, match=r"another configuration: algo.tau \(0.005 there, 0.1 here\)"):
