@@ -117,7 +117,7 @@ def _report_options(report: argparse.ArgumentParser) -> None:
     report.add_argument(
         "--mixed-protocols", action="store_true", help="allow different horizons, rewards or goals within a group"
     )
-    report.add_argument("--log", action="store_true", help="put the result into MLflow, too: into the sweep's run")
+    report.add_argument("--log", action="store_true", help="put the result into MLflow, too: into its sweeps' runs")
     report.add_argument(
         "--ui", default="http://127.0.0.1:5000", metavar="URL", help="MLflow's pages, for links to runs"
     )

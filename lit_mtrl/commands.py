@@ -9,9 +9,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lit_mtrl.compose import composed, conf_dir, groups, override_saved, split_experiment, study_sweep
+from lit_mtrl.compose import composed, conf_dir, groups, override_saved
 from lit_mtrl.folder import require_free, resumed
 from lit_mtrl.spec import require
+from lit_mtrl.study import split_experiment, study_sweep
 
 
 def fit(args: argparse.Namespace) -> int:

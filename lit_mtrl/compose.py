@@ -56,7 +56,7 @@ def compose(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
 
     Raises `ConfigError` on anything that does not exist or does not fit.
     """
-    files = [_read(config) for config in configs]
+    files = [read_config(config) for config in configs]
     saved = [content for _, content in files if content.keys() >= ROOT_KEYS]
     if saved:
         require(
@@ -79,14 +79,6 @@ def composed(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
     width, text = found
     print(text, file=sys.stderr)  # noqa: T201
     return compose(configs, [*overrides, f"network.width={width}", "network.match=null"])
-
-
-def split_experiment(configs: Sequence[str], overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """``experiment=X`` beside a study is one more ``--config``, after it; Hydra would put it in the study's place."""
-    if not study_sweep(configs):
-        return [*configs], [*overrides]
-    more = [text.split("=", 1)[1] for text in overrides if text.startswith("experiment=")]
-    return [*configs, *more], [text for text in overrides if not text.startswith("experiment=")]
 
 
 def override_saved(base: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -116,25 +108,6 @@ def upgraded(saved: Mapping[Any, Any]) -> Mapping[Any, Any]:
     return {**saved, "weighting": {k: {**part, "name": name} for k, part in weighting.items() if k != "name"}}
 
 
-def swept_keys(overrides: Sequence[str]) -> list[str]:
-    """Keys that have several values, such as ``seed`` in ``seed=0,1,2``."""
-    return [o.get_key_element().lstrip("+") for o in _parse(overrides) if o.is_sweep_override()]
-
-
-def parsed(overrides: Sequence[str]) -> list[tuple[Override, str]]:
-    """Hydra's understanding of every override, beside its text."""
-    return [*zip(_parse(overrides), overrides, strict=True)]
-
-
-def study_sweep(configs: Sequence[str]) -> dict[str, str]:
-    """What experiment files sweep themselves, under ``hydra.sweeper.params``: key to comma-separated values."""
-    found: dict[str, str] = {}
-    for config in configs:
-        sweeper = (_read(config)[1].get("hydra") or {}).get("sweeper") or {}
-        found |= {str(key): str(values) for key, values in (sweeper.get("params") or {}).items()}
-    return found
-
-
 def _compose(given: list[str], overrides: Sequence[str]) -> DictConfig:
     chosen = groups()
     exchanged = [o.key_or_group for o in _parse_single(overrides) if isinstance(o.value(), str)]
@@ -142,7 +115,7 @@ def _compose(given: list[str], overrides: Sequence[str]) -> DictConfig:
         overrides = [*given, *_choose_weightings(given, overrides, chosen["weighting"])]
     except HydraException as error:
         raise ConfigError(_first_line(error)) from error
-    parsed = _parse(overrides)
+    parsed = parse_overrides(overrides)
     values, choices = [], []
     for override, text in zip(parsed, overrides, strict=True):
         key = override.key_or_group
@@ -181,7 +154,7 @@ def _compose(given: list[str], overrides: Sequence[str]) -> DictConfig:
 def _choose_weightings(given: list[str], overrides: Sequence[str], choices: list[str]) -> list[str]:
     """Hydra's own form of ``weighting=X``, for all objectives, and of ``weighting.<objective>=X``."""
     texts: list[str] = []
-    for override, text in zip(_parse(overrides), overrides, strict=True):
+    for override, text in zip(parse_overrides(overrides), overrides, strict=True):
         key, _, objective = override.key_or_group.partition(".")
         value: Any = override.value()
         if key != "weighting" or "." in objective or override.package or isinstance(value, dict):
@@ -197,7 +170,8 @@ def _choose_weightings(given: list[str], overrides: Sequence[str], choices: list
     return texts
 
 
-def _parse(overrides: Sequence[str]) -> list[Override]:
+def parse_overrides(overrides: Sequence[str]) -> list[Override]:
+    """Hydra's understanding of each; `ConfigError` for what is none."""
     for text in overrides:
         require("=" in text or text.startswith("~"), f"{text}: not understood; overrides are written key=value")
     try:
@@ -207,13 +181,13 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
 
 
 def _parse_single(overrides: Sequence[str]) -> list[Override]:
-    parsed = _parse(overrides)
+    parsed = parse_overrides(overrides)
     for override, text in zip(parsed, overrides, strict=True):
         require(not override.is_sweep_override(), f"{text}: several values; add --multirun, or write a list as [a,b]")
     return parsed
 
 
-def _read(config: str) -> tuple[Path, dict[str, Any]]:
+def read_config(config: str) -> tuple[Path, dict[str, Any]]:
     """Path and content of a ``--config`` argument: a file, or the bare name of an experiment."""
     folder = conf_dir() / "experiment"
     names = groups()["experiment"]

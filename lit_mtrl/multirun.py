@@ -21,10 +21,11 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lit_mtrl.compose import composed, conf_dir, groups, parsed, split_experiment, study_sweep, swept_keys
+from lit_mtrl.compose import composed, conf_dir, groups, parse_overrides
 from lit_mtrl.folder import frames_done, require_idle
 from lit_mtrl.processes import die_with_parent
 from lit_mtrl.spec import PARENTS, ConfigError, require
+from lit_mtrl.study import split_experiment, study_sweep, swept_keys
 
 SWEEP = "LIT_MTRL_SWEEP"
 """Environment variable that tells jobs about their sweep."""
@@ -75,8 +76,8 @@ def launch(configs: Sequence[str], overrides: Sequence[str]) -> int:
 
 def combinations(configs: Sequence[str], overrides: Sequence[str]) -> list[list[str]]:
     """The overrides of every job, in order: all combinations of what overrides and a study sweep."""
-    choices = []
-    for override, text in parsed(_with_study(configs, overrides)):
+    choices, texts = [], _with_study(configs, overrides)
+    for override, text in zip(parse_overrides(texts), texts, strict=True):
         if override.package is None and text.startswith("hydra"):
             continue
         key = text.split("=", 1)[0]

@@ -26,7 +26,20 @@ LAYERS = {
         "ui",
     ),
     3: ("agent", "data.module", "logger"),
-    4: ("cli", "commands", "compose", "multirun", "folder", "build", "make", "labels", "match", "schema", "__main__"),
+    4: (
+        "cli",
+        "commands",
+        "compose",
+        "multirun",
+        "study",
+        "folder",
+        "build",
+        "make",
+        "labels",
+        "match",
+        "schema",
+        "__main__",
+    ),
 }
 FILES = sorted([*(ROOT / "lit_mtrl").rglob("*.py"), *(ROOT / "callbacks").rglob("*.py")])
 

@@ -14,10 +14,11 @@ import pytest
 import yaml
 
 from lit_mtrl import multirun
-from lit_mtrl.compose import compose, study_sweep
+from lit_mtrl.compose import compose
 from lit_mtrl.folder import LOCK, frames_done
 from lit_mtrl.processes import hold
 from lit_mtrl.spec import ConfigError
+from lit_mtrl.study import study_sweep
 from tests.conftest import environment
 from tests.test_cli import run
 

@@ -13,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from lit_mtrl.compose import compose, composed, groups
 from lit_mtrl.multirun import combinations
+from lit_mtrl.study import split_experiment
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "conf/experiment/study"
@@ -31,12 +32,6 @@ def promised(name: str) -> dict[int, int]:
     """Frames to number of runs, as the file's comment has it."""
     found = re.findall(r"\b(\d+) runs of ([\d.]+)([kM])", (FOLDER / f"{name}.yaml").read_text())
     return {round(float(size) * UNITS[unit]): int(runs) for runs, size, unit in found}
-
-
-def merged(name: str, job: list[str]) -> tuple[list[str], list[str]]:
-    """Configurations and overrides of one combination: a swept experiment is merged after the study."""
-    more = [text.removeprefix("experiment=") for text in job if text.startswith("experiment=")]
-    return [f"study/{name}", *more], [text for text in job if not text.startswith("experiment=")]
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -66,7 +61,7 @@ def test_swept_values_name_the_run(name: str) -> None:
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_last_combination_composes(name: str) -> None:
-    configs, overrides = merged(name, combinations([f"study/{name}"], [])[-1])
+    configs, overrides = split_experiment([f"study/{name}"], combinations([f"study/{name}"], [])[-1])
     cfg = compose(configs, overrides)
     assert cfg.frames in promised(name)
     assert cfg.frames % cfg.epoch_frames == 0
@@ -91,7 +86,7 @@ def test_studies_have_experiments_of_their_own() -> None:
 @pytest.mark.parametrize("name", [name for name in STUDIES if name != "quickstart"])
 def test_every_combination_has_a_folder_and_the_frames_of_the_comment(name: str) -> None:
     seeds = len(combinations([f"study/{name}"], [])) // len(combinations([f"study/{name}"], ["seed=3"]))
-    cfgs = [composed(*merged(name, job)) for job in combinations([f"study/{name}"], ["seed=3"])]
+    cfgs = [composed(*split_experiment([f"study/{name}"], job)) for job in combinations([f"study/{name}"], ["seed=3"])]
     assert len({cfg.output_dir for cfg in cfgs}) == len(cfgs)
     frames = [cfg.frames for cfg in cfgs]
     assert {size: frames.count(size) * seeds for size in set(frames)} == promised(name)

@@ -182,7 +182,7 @@ def _lead(made: Plan, counted: Mapping[int, str], statistic: str) -> list[str]:
     )
     groups = len(made.labels)
     return [
-        f"{len(counted)} runs in {groups} group{'s' * (groups > 1)}, by {', '.join(made.keys)}: {ends}.",
+        f"{len(counted)} run{'s' * (len(counted) > 1)} in {groups} group{'s' * (groups > 1)}, by {', '.join(made.keys)}: {ends}.",
         f"Success is the {figures.STATISTIC[statistic]}, of evaluation success averaged over tasks."
         if statistic != "median"
         else "Success is the median over tasks of the mean over seeds.",
