@@ -18,7 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from lit_mtrl.compose import composed, conf_dir, groups, parse_overrides
@@ -40,6 +44,7 @@ def launch(configs: Sequence[str], overrides: Sequence[str]) -> int:
     swept = swept_keys(overrides)
     require(bool(swept), "--multirun: give at least one key several values, such as seed=0,1,2")
     own = [text for text in overrides if not text.startswith("hydra")]
+    _check_hydra([text for text in overrides if text not in own])
     searched = any(text.startswith("hydra/sweeper=") for text in overrides)
     jobs = [[text for text in own if _key(text) not in swept]] if searched else combinations(configs, overrides)
     print(f"checking {len(jobs)} runs", flush=True)  # noqa: T201
@@ -145,6 +150,17 @@ def _launch(overrides: Sequence[str]) -> int:
             f"a job of the sweep failed with exit code {error.returncode}; its output is above, the other jobs are done"
         ) from error
     return 0
+
+
+def _check_hydra(overrides: Sequence[str]) -> None:
+    """`ConfigError` for what Hydra does not know, before anything is started."""
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            hydra_compose("config", list(overrides), return_hydra_config=True)
+    except HydraException as error:
+        remedy = "joblib, submitit_local, submitit_slurm and optuna need: pip install -e '.[sweep]'"
+        raise ConfigError(f"{' '.join(overrides)}: {str(error).strip().splitlines()[0]}; {remedy}") from error
 
 
 def _with_study(configs: Sequence[str], overrides: Sequence[str]) -> list[str]:

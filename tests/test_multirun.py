@@ -191,12 +191,18 @@ def test_folder_of_another_run_or_of_a_running_one_is_refused(jobs, tmp_path: Pa
     [
         (("seed=0,1", "run_name=x"), "is that of several runs"),
         (("seed=0",), "give at least one key several values"),
+        (
+            ("seed=0,1", "hydra/launcher=nonsense"),
+            "Could not find 'hydra/launcher/nonsense'; joblib, .* need: pip install",
+        ),
+        (("seed=0,1", "hydra.nonsense=3"), "Could not override 'hydra.nonsense'"),
         (("algo.tau=interval(0.1,0.2)",), "needs a sweeper that searches, such as hydra/sweeper=optuna"),
     ],
 )
 def test_sweeps_that_cannot_be_are_one_line(jobs, overrides: tuple[str, ...], text: str) -> None:
-    with pytest.raises(ConfigError, match=text):
+    with pytest.raises(ConfigError, match=text) as error:
         jobs(*overrides)
+    assert "\n" not in str(error.value)
 
 
 def test_final_success_is_the_mean_of_the_last_evaluation(tmp_path: Path) -> None:
