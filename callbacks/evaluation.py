@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
 
 from lit_mtrl.agent import Agent
+from lit_mtrl.checkpoint import load
 from lit_mtrl.envs.base import Suite
-from lit_mtrl.evaluate import Evaluator, OfficialEvaluator
+from lit_mtrl.evaluate import PENDING, Evaluator, Job, OfficialEvaluator, read_success
+from lit_mtrl.evaluate import Evaluation as Result
 from lit_mtrl.policies import TanhGaussian
 from lit_mtrl.spec import require
 from lit_mtrl.suggest import unknown
-from lit_mtrl.tables import append_rows
+from lit_mtrl.tables import append_rows, keep_rows_until
 
 COLUMNS = ("task", "success", "return", "length")
 PROTOCOLS = {"every_goal": Evaluator, "official": OfficialEvaluator}
+LONG = 1.0
+"""Seconds; training that waits longer for an evaluation in the background says so."""
+
+log = logging.getLogger("lit_mtrl")
+
+
+@dataclass
+class _Pending:
+    frames: int
+    job: Job
+    started: float
+    held: float
+    """Seconds for which it has held training up."""
 
 
 class Evaluation(lightning.Callback):
@@ -26,51 +44,132 @@ class Evaluation(lightning.Callback):
 
     ``protocol``: ``every_goal`` is `lit_mtrl.evaluate.Evaluator`; ``official`` runs Meta-World's own ``evaluation()``. ``episodes`` per
     task, ``workers`` processes. ``trainer.callback_metrics["eval/success"]`` hands the mean success to other callbacks.
+
+    ``background``: a copy of the weights is evaluated while training goes on, one at a time: an evaluation that is due waits for the one
+    before, and the last for its own result. Results carry the frames of the copy. While one is under way
+    ``trainer.callback_metrics["eval/pending"]`` holds these frames; `callbacks.checkpoint` keeps the weights, and if the run is
+    killed, its continuation evaluates them again. ``time/evaluation`` is the time that training was held up.
     """
 
-    def __init__(self, every_epochs: int = 1, episodes: int = 50, workers: int = 0, protocol: str = "every_goal"):
+    def __init__(
+        self,
+        every_epochs: int = 1,
+        episodes: int = 50,
+        workers: int = 0,
+        protocol: str = "every_goal",
+        background: bool = False,
+    ):
         require(every_epochs > 0, f"eval.every_epochs={every_epochs}: evaluate once in so many epochs, 1 or more")
         require(episodes > 0, f"eval.episodes={episodes}: play at least one episode per task")
         require(workers >= 0, f"eval.workers={workers}: 0 for one per core, or a positive number")
         require(protocol in PROTOCOLS, unknown("eval.protocol", protocol, PROTOCOLS))
+        require(
+            not background or protocol == "every_goal",
+            f"eval.background=true: eval.protocol={protocol} holds training up; use every_goal, or background=false",
+        )
         self.every_epochs, self.episodes, self.workers, self.protocol = every_epochs, episodes, workers, protocol
+        self.background = background
         self.evaluator: Evaluator | OfficialEvaluator | None = None
+        self._pending: _Pending | None = None
 
     def evaluate(self, suite: Suite, actor: TanhGaussian) -> list[dict]:
         """One mapping per task: its name, mean success, return and length."""
         self.evaluator = self.evaluator or PROTOCOLS[self.protocol](suite, self.episodes, self.workers)
-        result = self.evaluator.run(actor)
-        means = [x.mean(-1).tolist() for x in (result.success, result.returns, result.lengths)]
-        return [dict(zip(COLUMNS, row, strict=True)) for row in zip(suite.tasks, *means, strict=True)]
+        return _rows(suite, self.evaluator.run(actor))
 
     def close(self) -> None:
-        """End the evaluation's processes and environments."""
+        """End the evaluation's processes and environments; an evaluation under way is given up."""
+        self._pending = None
         if self.evaluator is not None:
             self.evaluator.close()
             self.evaluator = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Agent) -> None:
+        """Evaluate again what was being evaluated when the run was killed."""
+        folder = Path(trainer.default_root_dir)
+        if not (folder / "checkpoints" / PENDING).exists():
+            return
+        checkpoint = load(folder / "checkpoints" / PENDING, "--resume")
+        frames = checkpoint["lit_mtrl"]["frames"]
+        complete = len(read_success(folder / "eval.csv").get(frames, [])) == len(pl_module.tasks)
+        if complete or frames > pl_module.frames:
+            return
+        keep_rows_until(folder / "eval.csv", frames - 1)
+        actor, prefix = copy.deepcopy(pl_module.algorithm.actor).cpu(), "algorithm.actor."
+        weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+        actor.load_state_dict(weights)
+        log.info("%s frames: evaluated again, since the run ended meanwhile", f"{frames:,}")
+        self._begin(trainer, frames, actor)
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any) -> None:
+        if self._pending is not None and self._pending.job.done():
+            self._await(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Agent) -> None:
         last = trainer.current_epoch + 1 == trainer.max_epochs
         if (trainer.current_epoch + 1) % self.every_epochs and not last:
             return
-        start = time.perf_counter()
-        suite = trainer.datamodule.suite  # pyright: ignore[reportAttributeAccessIssue]
-        rows = self.evaluate(suite, pl_module.algorithm.actor)
-        table = [{"frames": pl_module.frames, **row} for row in rows]
-        append_rows(Path(trainer.default_root_dir) / "eval.csv", table)
-        metrics = {"eval/" + key: sum(row[key] for row in rows) / len(rows) for key in COLUMNS[1:]}
-        metrics.update({f"eval/success/{row['task']}": row["success"] for row in rows})
-        metrics["time/evaluation"] = time.perf_counter() - start
-        for logger in trainer.loggers:
-            logger.log_metrics(metrics, step=pl_module.frames)
-        trainer.callback_metrics["eval/success"] = torch.tensor(metrics["eval/success"])
-        logging.getLogger("lit_mtrl").info(
-            "%s frames: evaluation success %.3f in %.0f s (%s)",
-            f"{pl_module.frames:,}",
-            metrics["eval/success"],
-            metrics["time/evaluation"],
-            " ".join(f"{row['task']} {row['success']:.2f}" for row in rows),
-        )
+        if self._pending is not None and (waited := self._await(trainer)) > LONG:
+            message = (
+                "training waited %.0f s for the evaluation before: fewer eval.episodes, or a larger eval.every_epochs"
+            )
+            log.info(message, waited)
+        self._begin(trainer, pl_module.frames, pl_module.algorithm.actor)
+        if last:
+            self._await(trainer)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._await(trainer)
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         self.close()
+
+    def _begin(self, trainer: lightning.Trainer, frames: int, actor: TanhGaussian) -> None:
+        """Evaluate the present weights of ``actor``, which are those at ``frames``; in the background, return at once."""
+        start = time.perf_counter()
+        suite = trainer.datamodule.suite  # pyright: ignore[reportAttributeAccessIssue]
+        if not self.background:
+            rows = self.evaluate(suite, actor)
+            seconds = time.perf_counter() - start
+            self._report(trainer, frames, rows, seconds, seconds)
+            return
+        self.evaluator = self.evaluator or Evaluator(suite, self.episodes, self.workers, background=True)
+        assert isinstance(self.evaluator, Evaluator)
+        job = self.evaluator.submit(actor)
+        self._pending = _Pending(frames, job, start, time.perf_counter() - start)
+        trainer.callback_metrics["eval/pending"] = torch.tensor(frames)
+
+    def _await(self, trainer: lightning.Trainer) -> float:
+        """Report the evaluation under way, if there is one, when it is there; returns the seconds waited."""
+        if self._pending is None:
+            return 0.0
+        start = time.perf_counter()
+        suite = trainer.datamodule.suite  # pyright: ignore[reportAttributeAccessIssue]
+        rows = _rows(suite, self._pending.job.result())
+        pending, self._pending = self._pending, None
+        waited, seconds = time.perf_counter() - start, time.perf_counter() - pending.started
+        self._report(trainer, pending.frames, rows, pending.held + waited, seconds)
+        del trainer.callback_metrics["eval/pending"]
+        return waited
+
+    def _report(self, trainer: lightning.Trainer, frames: int, rows: list[dict], held: float, seconds: float) -> None:
+        """``held``: seconds for which training was held up; ``seconds`` that the evaluation took."""
+        append_rows(Path(trainer.default_root_dir) / "eval.csv", [{"frames": frames, **row} for row in rows])
+        metrics = {"eval/" + key: sum(row[key] for row in rows) / len(rows) for key in COLUMNS[1:]}
+        metrics.update({f"eval/success/{row['task']}": row["success"] for row in rows})
+        metrics["time/evaluation"] = held
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step=frames)
+        trainer.callback_metrics["eval/success"] = torch.tensor(metrics["eval/success"])
+        log.info(
+            "%s frames: evaluation success %.3f in %.0f s (%s)",
+            f"{frames:,}",
+            metrics["eval/success"],
+            seconds,
+            " ".join(f"{row['task']} {row['success']:.2f}" for row in rows),
+        )
+
+
+def _rows(suite: Suite, result: Result) -> list[dict]:
+    means = [x.mean(-1).tolist() for x in (result.success, result.returns, result.lengths)]
+    return [dict(zip(COLUMNS, row, strict=True)) for row in zip(suite.tasks, *means, strict=True)]

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from lit_mtrl.algos.base import Algorithm
 from lit_mtrl.data.module import Iteration
-from lit_mtrl.engine import MODES, Engine
+from lit_mtrl.engine import Engine
 from lit_mtrl.spec import require
-from lit_mtrl.suggest import unknown
 from lit_mtrl.weighting.base import Weighting
 
 log = logging.getLogger("lit_mtrl")
@@ -33,7 +32,7 @@ class Agent(lightning.LightningModule):
     """Trains an algorithm; one `training_step` is one iteration (K updates), counted in frames.
 
     ``tasks``: names in one-hot order. ``config``: the resolved configuration as plain types, saved in every checkpoint.
-    ``log_frames``: training metrics are logged once in so many frames, averaged over the iterations between.
+    ``engine``, ``precision``: see `lit_mtrl.engine.Engine`. ``log_frames``: training metrics are logged once in so many frames, averaged over the iterations between.
     ``iteration`` holds the last iteration's metrics for callbacks, ``"<objective>/<key>"`` to T values, or one.
     """
 
@@ -43,17 +42,17 @@ class Agent(lightning.LightningModule):
         tasks: list[str],
         *,
         weightings: dict[str, Weighting] | None = None,
-        engine: str = "eager",
+        engine: str = "auto",
+        precision: str = "fp32",
         log_frames: int = 10_000,
         config: dict[str, Any] | None = None,
     ):
         super().__init__()
         require(log_frames > 0, f"logger.log_frames={log_frames}: report once in so many frames, 1 or more")
-        require(engine in MODES, unknown("engine.mode", engine, MODES))
         self.automatic_optimization = False
         self.algorithm, self.tasks, self.config = algorithm, tasks, config or {}
         self.weightings = torch.nn.ModuleDict(weightings or {})
-        self.engine_mode, self.log_frames = engine, log_frames
+        self.execution, self.log_frames = (engine, precision), log_frames
         self.engine: Engine | None = None
         self.frames = 0
         self.seconds = 0.0
@@ -66,7 +65,7 @@ class Agent(lightning.LightningModule):
         self._reset_window()
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        self.engine = Engine(self.algorithm, dict(self.weightings), self.engine_mode)  # pyright: ignore[reportArgumentType]
+        self.engine = Engine(self.algorithm, dict(self.weightings), *self.execution)  # pyright: ignore[reportArgumentType]
         return list(self.engine.optimizers.values())
 
     def transfer_batch_to_device(self, batch: Iteration, device: torch.device, dataloader_idx: int) -> Iteration:

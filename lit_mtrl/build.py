@@ -22,12 +22,13 @@ from lit_mtrl.agent import Agent
 from lit_mtrl.algos.base import Algorithm
 from lit_mtrl.checkpoint import find_sidecar
 from lit_mtrl.data.module import DataModule
+from lit_mtrl.engine import resolve_mode
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.folder import LOCK, require_idle
 from lit_mtrl.labels import RUN, build_logger, counts, tags
 from lit_mtrl.logger import CSVLogger
 from lit_mtrl.make import make, plain
-from lit_mtrl.processes import hold
+from lit_mtrl.processes import hold, keep_freed_memory
 from lit_mtrl.spec import ConfigError, require, task_names
 from lit_mtrl.tables import keep_rows_until
 from lit_mtrl.weighting.base import Weighting
@@ -43,8 +44,7 @@ class Run:
         """Build everything and touch no file; with ``checkpoint``, the run in ``output_dir`` will be continued from it."""
         _quiet()
         lightning.seed_everything(cfg.seed, verbose=False)
-        if cfg.trainer.threads:
-            torch.set_num_threads(cfg.trainer.threads)
+        keep_freed_memory()
         self.cfg, self.folder, self.checkpoint = cfg, Path(cfg.output_dir), checkpoint
         self.done = checkpoint["lit_mtrl"]["frames"] if checkpoint else 0
         suite = build_suite(cfg)
@@ -54,6 +54,7 @@ class Run:
             list(suite.tasks),
             weightings=build_weightings(cfg, suite),
             engine=cfg.engine.mode,
+            precision=cfg.engine.precision,
             log_frames=cfg.logger.log_frames,
             config=plain(cfg),
         )
@@ -70,6 +71,11 @@ class Run:
             if hasattr(callback, "check"):
                 callback.check(self.agent)
         self.trainer = build_trainer(cfg, self.data.epochs, callbacks, self.loggers)
+        device = self.trainer.strategy.root_device
+        self.mode = resolve_mode(cfg.engine.mode, cfg.engine.precision, device.type)
+        self.place = self.data.settle(device)
+        if threads := cfg.trainer.threads or default_threads(cfg, device.type):
+            torch.set_num_threads(threads)
 
     def fit(self) -> None:
         """Train to the end of the budget."""
@@ -124,14 +130,15 @@ class Run:
         return (
             f"lit_mtrl {__version__}: {self.cfg.algo.name} {self.cfg.network.name} on"
             f" {', '.join(f'{k} {v}' for k, v in tags.items())}; seed {self.cfg.seed}; {data.budget:,} frames in"
-            f" {data.epochs} epochs; {data.workers} collecting processes, {torch.get_num_threads()} threads,"
-            f" {self.trainer.strategy.root_device}; {self.folder}"
+            f" {data.epochs} epochs; {data.workers} collecting processes{' beside the updates' if data.overlap else ''};"
+            f" updates {self.mode} in {self.cfg.engine.precision} on {self.trainer.strategy.root_device},"
+            f" {torch.get_num_threads()} threads; {self.place}; {self.folder}"
         )
 
 
 def build_suite(cfg: DictConfig) -> Suite:
     """The environment suite of ``benchmark`` and ``env``."""
-    return make(cfg.env, skip=("copies",), tasks=task_names(cfg.benchmark.tasks), seed=cfg.seed)
+    return make(cfg.env, skip=("copies", "stagger"), tasks=task_names(cfg.benchmark.tasks), seed=cfg.seed)
 
 
 def build_algorithm(cfg: DictConfig, suite: Suite) -> Algorithm:
@@ -160,14 +167,33 @@ def build_part(part: DictConfig, network: DictConfig, suite: Suite) -> torch.nn.
 
 def build_data(cfg: DictConfig, suite: Suite, algorithm: Algorithm) -> DataModule:
     """Collector, replay and budget."""
-    collector: Any = {**cfg.collector, "workers": cfg.collector.workers or default_workers(suite)}
+    collector: Any = {**cfg.collector, "workers": cfg.collector.workers or default_workers(cfg, suite)}
     budget: Any = dict(seed=cfg.seed, frames=cfg.frames, epoch_frames=cfg.epoch_frames)
-    return DataModule(suite, algorithm, copies=cfg.env.copies, **budget, **collector, **cfg.replay)
+    environments: Any = dict(copies=cfg.env.copies, stagger=cfg.env.stagger)
+    return DataModule(suite, algorithm, **environments, **budget, **collector, **cfg.replay)
 
 
-def default_workers(suite: Suite) -> int:
-    """One collecting process per core, but no more than tasks. `fit` writes it into the configuration: noise depends on it."""
-    return min(len(os.sched_getaffinity(0)), len(suite.tasks))
+def default_workers(cfg: DictConfig, suite: Suite) -> int:
+    """One collecting process per core, half of them beside updates on the CPU, but no more than tasks; one if the environments have threads.
+
+    `fit` writes it into the configuration: noise depends on it.
+    """
+    if suite.threaded:
+        return 1
+    cores = len(os.sched_getaffinity(0))
+    return min(max(1, cores // 2) if _shares_cores(cfg) else cores, len(suite.tasks))
+
+
+def default_threads(cfg: DictConfig, device: str) -> int:
+    """Threads of the learner: half of the cores where environments step beside its updates, else 0, PyTorch's choice."""
+    return max(1, len(os.sched_getaffinity(0)) // 2) if cfg.collector.overlap and device == "cpu" else 0
+
+
+def _shares_cores(cfg: DictConfig) -> bool:
+    gpu = cfg.trainer.accelerator in ("gpu", "cuda") or (
+        cfg.trainer.accelerator == "auto" and torch.cuda.is_available()
+    )
+    return cfg.collector.overlap and not gpu
 
 
 def build_trainer(cfg: DictConfig, epochs: int, callbacks: list[Any], loggers: list[Any]) -> lightning.Trainer:

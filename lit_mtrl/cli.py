@@ -46,14 +46,15 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             name,
             help=text,
             description=text,
-            epilog=EPILOG if name in ("fit", "params", "test") else None,
+            epilog=EPILOG if name in ("fit", "params", "test", "bench") else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
 
     fit = command("fit", "train an agent")
     params = command("params", "parameter counts of actor and critics")
-    for sub in (fit, params):
+    bench = command("bench", "how fast this machine collects, updates and trains, against its limits")
+    for sub in (fit, params, bench):
         sub.add_argument(
             "--config",
             action="append",
@@ -61,6 +62,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             metavar="FILE",
             help="an experiment (path or bare name), or the config.yaml that a run saved; several merge in order",
         )
+    for sub in (fit, params):
         sub.add_argument("--print-config", action="store_true", help="print the composed configuration and stop")
     fit.add_argument(
         "--resume",
@@ -74,7 +76,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     test.add_argument("--ckpt", required=True, metavar="FILE", help="such as outputs/.../checkpoints/best.ckpt")
     for sub in (params, test):
         sub.add_argument("--json", action="store_true", help="print JSON")
-    for sub in (fit, params, test):
+    _bench_options(bench)
+    for sub in (fit, params, test, bench):
         sub.add_argument("overrides", nargs="*", metavar="key=value")
     command("list", "experiments and config groups, one line each")
     report = command("report", "figures, tables and one page from recorded runs")
@@ -84,7 +87,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     for sub in (report, ui):
         sub.add_argument("--tracking-uri", metavar="URI", help="the store; sqlite:///mlflow.db by default")
 
-    options = {option for sub in (fit, params, test, report, ui) for option in sub._option_string_actions}
+    options = {option for sub in (fit, params, test, bench, report, ui) for option in sub._option_string_actions}
     args, rest = parser.parse_known_args([_as_override(arg, options) for arg in argv])
     overrides = [arg for arg in rest if "=" in arg or arg.startswith("~")]
     for arg in rest:
@@ -97,6 +100,26 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     elif overrides:
         raise ConfigError(f"{args.command} takes no overrides: {overrides[0]}")
     return args
+
+
+def _bench_options(bench: argparse.ArgumentParser) -> None:
+    bench.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="of limits, collection, update and end_to_end; default: all",
+    )
+    bench.add_argument(
+        "--networks",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="to update in every mode; default: all, but in eager except for the configured one",
+    )
+    bench.add_argument("--seconds", type=float, default=2.0, metavar="S", help="how long to measure each figure (2)")
+    bench.add_argument("--compare", action="store_true", help="time gymnasium's AsyncVectorEnv, and the peer, too")
+    bench.add_argument("--json", metavar="FILE", help="write all figures there")
 
 
 def _report_options(report: argparse.ArgumentParser) -> None:

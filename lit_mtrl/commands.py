@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +43,7 @@ def fit(args: argparse.Namespace) -> int:
 
     if args.resume is None:
         require_free(Path(cfg.output_dir))
-        checkpoint, workers = None, default_workers(build_suite(cfg))
+        checkpoint, workers = None, default_workers(cfg, build_suite(cfg))
     else:
         checkpoint = resumed(cfg)
         workers = checkpoint["lit_mtrl"]["config"]["collector"]["workers"]
@@ -70,6 +73,7 @@ def test(args: argparse.Namespace) -> int:
     from lit_mtrl.build import build_algorithm, build_suite
     from lit_mtrl.checkpoint import load
     from lit_mtrl.make import make
+    from lit_mtrl.players import EvaluationError
 
     checkpoint = load(Path(args.ckpt), "--ckpt")
     cfg = override_saved(DictConfig(checkpoint["lit_mtrl"]["config"]), args.overrides)
@@ -81,6 +85,9 @@ def test(args: argparse.Namespace) -> int:
     evaluation = make(cfg.eval)
     try:
         rows = evaluation.evaluate(suite, algorithm.actor)
+    except EvaluationError as error:
+        print(error, file=sys.stderr)
+        return 1
     finally:
         evaluation.close()
     mean = {key: sum(row[key] for row in rows) / len(rows) for key in ("success", "return", "length")}
@@ -98,6 +105,22 @@ def test(args: argparse.Namespace) -> int:
     print(f"{'task':<{width}}  success    return  length")
     for row in [*rows, {"task": "mean", **mean}]:
         print(f"{row['task']:<{width}}  {row['success']:7.2f}  {row['return']:8.1f}  {row['length']:6.1f}")
+    return 0
+
+
+def bench(args: argparse.Namespace) -> int:
+    """Speed of collection, updates and whole runs, against the machine's limits."""
+    # Overrides that follow a list of names were taken for names.
+    only, networks = ([name for name in names if "=" not in name] for names in (args.only, args.networks))
+    cfg = composed(args.config, [*args.overrides, *(text for text in (*args.only, *args.networks) if "=" in text)])
+    file = Path(args.json) if args.json else None
+    require(file is None or file.resolve().parent.is_dir(), f"--json {file}: there is no such folder")
+    from lit_mtrl.bench.run import Options
+    from lit_mtrl.bench.run import bench as measure
+
+    found = measure(cfg, Options(only, networks, args.seconds, args.compare), partial(print, flush=True))
+    if file:
+        file.write_text(json.dumps({"command": shlex.join(sys.argv), **found}, indent=2) + "\n")
     return 0
 
 
@@ -173,9 +196,10 @@ def _train(cfg: DictConfig, checkpoint: dict[str, Any] | None) -> int:
     from lit_mtrl.agent import DivergedError
     from lit_mtrl.build import Run
     from lit_mtrl.data.collect import WorkerError
+    from lit_mtrl.players import EvaluationError
 
     try:
         Run(cfg, checkpoint).fit()
-    except (DivergedError, WorkerError):
+    except (DivergedError, EvaluationError, WorkerError):
         return 1  # the message has been logged
     return 0

@@ -30,6 +30,15 @@ from lit_mtrl.suggest import nearest, unknown, unknown_key
 
 ROOT_KEYS = {"seed", "frames", "epoch_frames", "experiment_name", "run_name", "output_dir", "algo", "network", "env"}
 
+LATER: dict[str, dict[str, Any]] = {
+    "env": {"stagger": False},
+    "collector": {"overlap": False, "policy_device": "auto"},
+    "replay": {"device": "auto"},
+    "engine": {"precision": "fp32"},
+    "eval": {"background": False},
+}
+"""Keys that older saved configurations lack, with the values that repeat them."""
+
 
 def conf_dir() -> Path:
     """``$LIT_MTRL_CONF``, else ``conf/`` beside the package (a checkout), else the copy inside an installed package."""
@@ -100,7 +109,8 @@ def override_saved(base: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
 
 def upgraded(saved: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """A saved configuration in its present form: before there was a choice per objective, ``weighting`` had one name."""
+    """A saved configuration in its present form, with `LATER` keys; before there was a choice per objective, ``weighting`` had one name."""
+    saved = {**saved, **{group: {**LATER[group], **saved[group]} for group in LATER if group in saved}}
     weighting = saved.get("weighting", {})
     name = weighting.get("name")
     if not isinstance(name, str):

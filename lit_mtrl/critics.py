@@ -27,7 +27,7 @@ class ScalarCritic(nn.Module):
 
     def forward(self, obs: Tensor, action: Tensor, task: Tensor | None = None, frozen: bool = False) -> Tensor:
         """``[*batch, obs], [*batch, action]`` to ``[size, *batch]``; ``frozen``: gradients reach the action, not the parameters."""
-        return self.q(self.join(obs, action), task, frozen).squeeze(-1)
+        return self.q(self.join(obs, action), task, frozen).squeeze(-1).to(obs.dtype)
 
     @staticmethod
     def join(obs: Tensor, action: Tensor) -> Tensor:

@@ -1,33 +1,58 @@
-"""Runs K updates of an algorithm on one chunk without a host synchronisation."""
+"""Runs K updates of an algorithm on one chunk without a host synchronisation.
+
+Modes: ``eager``, one operation at a time; ``compile``, losses and their gradients compiled by TorchInductor; ``cudagraph``, whole updates
+replayed as CUDA graphs; ``compile+cudagraph``, graphs of compiled losses. All give the same numbers up to rounding. Objectives whose
+weighting reads a Gramian are not compiled (their layers are watched); they are recorded in graphs like all others.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
 from lit_mtrl.algos.base import Algorithm, Objective
+from lit_mtrl.execution import Compiler, Graphs, Loss
 from lit_mtrl.nets.tape import Tape
 from lit_mtrl.spec import require
+from lit_mtrl.suggest import unknown
 from lit_mtrl.weighting.base import Weighting
 from lit_mtrl.weighting.mean import Mean
 
-MODES = ("eager",)
+log = logging.getLogger("lit_mtrl")
+
+MODES = ("eager", "compile", "cudagraph", "compile+cudagraph")
+PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 class Engine:
     """Optimizers, gradient clipping, weightings and metrics around an algorithm's objectives.
 
-    ``mode`` is how an update is executed; all modes give the same numbers. ``weightings`` maps objective names to
-    `Weighting`; objectives that it does not name are averaged over tasks. ``optimizers`` are the objectives', under their names, and
-    ``"<objective>/weighting"`` for weightings that learn.
+    ``weightings`` maps objective names to `Weighting`; objectives that it does not name are averaged over tasks. ``mode`` is how an
+    update is executed, ``auto`` for ``cudagraph`` on a GPU and ``eager`` elsewhere. ``precision`` of the networks' products: ``tf32``
+    (GPUs; for the whole process), or ``bf16`` by autocast, parameters and everything behind the networks' outputs staying as they are.
+    ``optimizers`` are the objectives', under their names, and ``"<objective>/weighting"`` for weightings that learn.
+
+    Raises `ConfigError` on a mode or precision that the device does not have.
     """
 
-    def __init__(self, algorithm: Algorithm, weightings: Mapping[str, Weighting] | None = None, mode: str = "eager"):
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        weightings: Mapping[str, Weighting] | None = None,
+        mode: str = "eager",
+        precision: str = "fp32",
+    ):
         self.algorithm = algorithm
-        self.mode = mode
+        self.device = next(algorithm.parameters()).device
+        self.mode, self.precision = resolve_mode(mode, precision, self.device.type), precision
+        if precision == "tf32":
+            torch.backends.cuda.matmul.allow_tf32 = True
         self.updates = 0
         self._all = algorithm.objectives()
         self.objectives = tuple(o for o in self._all if o.loss is not None)
@@ -43,6 +68,22 @@ class Engine:
         self.optimizers = {o.name: torch.optim.Adam(o.params, lr=o.lr, eps=o.eps, fused=True) for o in self._all}
         learning = {f"{name}/weighting": w.optimizer() for name, w in self.weightings.items()}
         self.optimizers |= {name: optimizer for name, optimizer in learning.items() if optimizer is not None}
+        self._losses = self._executed()
+        self._totals: dict[tuple[str, ...], tuple[dict[str, torch.Size], Tensor]] = {}
+        self._execute = self._add
+        if "cudagraph" in self.mode:
+            self._execute = Graphs(self._add, self.optimizers.values())
+
+    def _executed(self) -> dict[str, Loss]:
+        """The objectives' losses, compiled if the mode says so."""
+        losses = {o.name: o.loss for o in self.objectives if o.loss is not None}
+        if "compile" not in self.mode:
+            return losses
+        watched = [name for name, weighting in self.weightings.items() if weighting.reads_gramian]
+        if watched:
+            log.info("engine.mode=%s: %s not compiled, for their weightings' sake", self.mode, ", ".join(watched))
+        compiler = Compiler()
+        return {name: loss if name in watched else compiler.wrap(loss) for name, loss in losses.items()}
 
     def run(self, chunk: TensorDictBase) -> tuple[TensorDict, TensorDict]:
         """K updates on ``chunk [K, T, b]``, already on the learner's device.
@@ -52,13 +93,17 @@ class Engine:
         is the share of updates in which the task's loss was finite, and its gradient, if a weighting looks at it: the task with the
         smallest broke first.
         """
-        sums: dict[str, Tensor] = {}
-        counts: dict[str, int] = {}
+        chunk = chunk.copy()
+        self.algorithm.draw(chunk)
+        for _, total in self._totals.values():
+            total.zero_()
+        kinds: Counter[tuple[str, ...]] = Counter()
         for batch in chunk.unbind(0):
-            for key, value in self.update(batch).items():
-                sums[key] = sums[key].add_(value) if key in sums else value.clone()
-                counts[key] = counts.get(key, 0) + 1
-        means = {key: value / counts[key] for key, value in sums.items()}
+            due = self._due()
+            self._execute(due, batch)
+            kinds[due] += 1
+            self.updates += 1
+        means = self._means(kinds)
         for o in self._all:
             means[f"{o.name}/param_norm"] = _norm([p.detach() for p in o.params])
         per_task = {k: v for k, v in means.items() if v.ndim}
@@ -68,18 +113,58 @@ class Engine:
     def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """One update on ``batch [T, b]``: every objective that is due, in order, then the algorithm's ``after_update``.
 
-        What objectives write into the batch stays out of the caller's.
+        What objectives write into the batch stays out of the caller's. Never as a graph; its metrics are not summed.
         """
         batch = batch.copy()
+        self.algorithm.draw(batch)
+        metrics = self._update(self._due(), batch)
+        self.updates += 1
+        return metrics
+
+    def _due(self) -> tuple[str, ...]:
+        return tuple(o.name for o in self.objectives if self.updates % o.every == 0)
+
+    def _update(self, due: tuple[str, ...], batch: TensorDictBase) -> dict[str, Tensor]:
         metrics: dict[str, Tensor] = {}
+        batch = batch.copy()
         for objective in self.objectives:
-            if self.updates % objective.every == 0:
+            if objective.name in due:
                 metrics.update(self._step(objective, batch))
         if self.shared is not None:
             metrics.update(self._step_shared(self.shared))
         self.algorithm.after_update()
-        self.updates += 1
         return metrics
+
+    def _add(self, due: tuple[str, ...], batch: TensorDictBase) -> None:
+        """One update, its metrics added to the total of its kind."""
+        metrics = self._update(due, batch)
+        flat = torch.cat([value.reshape(-1) for value in metrics.values()])
+        if due not in self._totals:
+            self._totals[due] = {key: value.shape for key, value in metrics.items()}, torch.zeros_like(flat)
+        self._totals[due][1].add_(flat)
+
+    def _means(self, kinds: Mapping[tuple[str, ...], int]) -> dict[str, Tensor]:
+        """The metrics' means over the updates that had them, given how many of each kind there were."""
+        sums: dict[str, Tensor] = {}
+        counts: dict[str, int] = {}
+        for due, number in kinds.items():
+            shapes, total = self._totals[due]
+            for (key, shape), part in zip(
+                shapes.items(), total.split([s.numel() for s in shapes.values()]), strict=True
+            ):
+                value = part.view(shape)
+                sums[key] = sums[key] + value if key in sums else value
+                counts[key] = counts.get(key, 0) + number
+        return {key: value / counts[key] for key, value in sums.items()}
+
+    def _evaluate(self, objective: Objective, batch: TensorDictBase) -> TensorDict:
+        with self._autocast():
+            return self._losses[objective.name](batch)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        # Without its cache of cast weights, which would outlive a recorded graph's memory.
+        half = self.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False) if half else nullcontext()
 
     def _step(self, objective: Objective, batch: TensorDictBase) -> dict[str, Tensor]:
         assert objective.loss is not None
@@ -88,7 +173,7 @@ class Engine:
         if weighting.reads_gramian:
             out, gramian = self._recorded(objective, batch, weighting.shared_only)
         else:
-            out = objective.loss(batch)
+            out = self._evaluate(objective, batch)
         losses = out["loss"]  # [T]
         weights = weighting(losses.detach(), gramian)
         total = (weights * losses).sum()
@@ -127,13 +212,14 @@ class Engine:
     def gramians(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """Inner products ``[T, T]`` of the tasks' gradients of every objective on ``batch [T, b]``; nothing is moved."""
         batch = batch.copy()
+        self.algorithm.draw(batch)
         return {objective.name: self._recorded(objective, batch, False)[1] for objective in self.objectives}
 
     def _recorded(self, objective: Objective, batch: TensorDictBase, shared_only: bool) -> tuple[TensorDict, Tensor]:
         """What the objective returns, and the Gramian of its losses' gradients."""
         assert objective.loss is not None
         tape = self._tapes[objective.name]
-        with tape.record():
+        with tape.record(), self._autocast():
             out = objective.loss(batch)
         return out, tape.gramian(out["loss"], shared_only)
 
@@ -143,10 +229,9 @@ class Engine:
         if optimizer is None:
             return
         if weighting.evaluates_again:
-            assert objective.loss is not None
             with torch.no_grad():
                 # In a copy: what the first evaluation wrote for the objectives after it stays.
-                weighting.learn(objective.loss(batch.copy())["loss"])
+                weighting.learn(self._evaluate(objective, batch.copy())["loss"])
         optimizer.step()
         weighting.after_step()
 
@@ -161,6 +246,16 @@ class Engine:
         for parameter, buffer in zip(objective.params, self._grads[objective.name], strict=True):
             parameter.grad = buffer
         self.optimizers[objective.name].step()
+
+
+def resolve_mode(mode: str, precision: str, device: str) -> str:
+    """The mode that ``mode`` (possibly ``auto``) is on a device of type ``device``; `ConfigError` if it, or the precision, does not exist there."""
+    require(mode in ("auto", *MODES), unknown("engine.mode", mode, ("auto", *MODES)))
+    require(precision in PRECISIONS, unknown("engine.precision", precision, PRECISIONS))
+    gpu = device == "cuda"
+    require(gpu or "cudagraph" not in mode, f"engine.mode={mode}: needs a GPU, and this run has none; use engine=eager")
+    require(gpu or precision != "tf32", "engine.precision=tf32: exists on GPUs only; use fp32 or bf16")
+    return ("cudagraph" if gpu else "eager") if mode == "auto" else mode
 
 
 def _norm(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import copy
-import multiprocessing
+import csv
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lit_mtrl.policies import TanhGaussian
-from lit_mtrl.processes import die_with_parent
+from lit_mtrl.players import Player, Worker, share, split
 from lit_mtrl.spec import require
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     import gymnasium
 
-    from lit_mtrl.envs.base import Suite, TaskEnv
+    from lit_mtrl.envs.base import Suite
+    from lit_mtrl.policies import TanhGaussian
+
+PENDING = "best.ckpt.pending"
+"""Name, beside ``best.ckpt``, of the checkpoint whose weights are being evaluated in the background."""
 
 
 @dataclass(frozen=True)
@@ -33,51 +39,94 @@ class Evaluation:
     lengths: NDArray
 
 
+class Job:
+    """An evaluation under way. Both methods raise `lit_mtrl.players.EvaluationError` if one of the processes has died."""
+
+    def __init__(self, out: NDArray, workers: Sequence[Worker]):
+        self._out = out
+        self._waiting = {worker.pipe: worker for worker in workers}
+        for worker in workers:
+            worker.play()
+
+    def done(self) -> bool:
+        """Whether `result` would return at once."""
+        self._receive(0)
+        return not self._waiting
+
+    def result(self) -> Evaluation:
+        """Wait until all episodes have been played."""
+        while self._waiting:
+            self._receive(None)
+        return Evaluation(*self._out)
+
+    def _receive(self, timeout: float | None) -> None:
+        for pipe in wait(list(self._waiting), timeout):
+            worker = self._waiting.pop(cast("Connection", pipe))
+            for part, values in zip(worker.parts, worker.answer(), strict=True):
+                self._out[:, part.task, part.first : part.stop] = values
+
+
 class Evaluator:
     """Plays ``episodes`` episodes of every task with the mean action; episode e starts on goal e mod the suite's goals.
 
     An episode ends at its first success, as in Meta-World's protocol, so returns fall as a policy gets faster.
-    ``workers``: processes, each owning some of the tasks, started at the first evaluation and kept; 0 is one per core. 1 plays in
-    this process.
+    ``workers``: processes, each playing an equal share of the episodes, started at the first evaluation and kept; 0 is one per core. 1 plays
+    in this process. ``background``: leave room for training: 0 is one per two cores, and 1 is a process, too.
     """
 
-    def __init__(self, suite: Suite, episodes: int = 50, workers: int = 0):
+    def __init__(self, suite: Suite, episodes: int = 50, workers: int = 0, background: bool = False):
         self.suite, self.episodes = suite, episodes
-        count = min(workers or len(os.sched_getaffinity(0)), len(suite.tasks))
-        self._owned = [list(range(w, len(suite.tasks), count)) for w in range(count)]
-        self._pools: list[ProcessPoolExecutor] = []
-        self._local: _Player | None = None
+        cores = len(os.sched_getaffinity(0))
+        count = workers or (max(1, cores // 2) if background else cores)
+        self._shares = split(len(suite.tasks), episodes, min(count, len(suite.tasks) * episodes))
+        self._here = len(self._shares) == 1 and not background
+        self._actor: TanhGaussian | None = None
+        self._workers: list[Worker] = []
+        self._local: Player | None = None
+
+    def submit(self, actor: TanhGaussian) -> Job:
+        """Begin to evaluate a copy of the actor's present weights; the job before must have been awaited."""
+        if self._actor is None:
+            self._start(actor)
+        assert self._actor is not None
+        self._actor.load_state_dict(actor.state_dict())
+        out = np.empty((3, len(self.suite.tasks), self.episodes), np.float32)
+        if self._local is not None:
+            for part, values in zip(self._local.parts, self._local.play(), strict=True):
+                out[:, part.task] = values
+        return Job(out, self._workers)
 
     def run(self, actor: TanhGaussian) -> Evaluation:
         """Evaluate the actor's present weights."""
-        if len(self._owned) == 1:
-            self._local = self._local or _Player(self.suite, self._owned[0], actor, self.episodes)
-            parts = [self._local.play({k: v.cpu() for k, v in actor.state_dict().items()})]
-        else:
-            weights = {k: v.cpu().numpy() for k, v in actor.state_dict().items()}
-            jobs = [pool.submit(_play, weights) for pool in self._pools or self._start(actor)]
-            parts = [job.result() for job in jobs]
-        out = np.empty((3, len(self.suite.tasks), self.episodes), np.float32)
-        for owned, part in zip(self._owned, parts, strict=True):
-            out[:, owned] = part
-        return Evaluation(*out)
+        return self.submit(actor).result()
 
-    def _start(self, actor: TanhGaussian) -> list[ProcessPoolExecutor]:
-        spawn = multiprocessing.get_context("spawn")
-        actor = copy.deepcopy(actor).cpu()
-        for owned in self._owned:
-            arguments = (self.suite, owned, actor, self.episodes)
-            self._pools.append(ProcessPoolExecutor(1, spawn, _start_player, arguments))
-        return self._pools
+    def _start(self, actor: TanhGaussian) -> None:
+        self._actor = copy.deepcopy(actor).cpu().requires_grad_(False)
+        if self._here:
+            self._local = Player(self.suite, self._shares[0], self._actor)
+        else:
+            suite, shared = share(self.suite), self._actor.share_memory()
+            for parts in self._shares:
+                names = ", ".join(self.suite.tasks[part.task] for part in parts)
+                self._workers.append(Worker(suite, parts, shared, names))
 
     def close(self) -> None:
-        """End the worker processes."""
-        for pool in self._pools:
-            pool.shutdown()
-        self._pools = []
+        """End the worker processes; what they are playing is lost."""
+        for worker in self._workers:
+            worker.close()
         if self._local is not None:
             self._local.close()
-            self._local = None
+        self._workers, self._local, self._actor = [], None, None
+
+
+def read_success(table: Path) -> dict[int, list[float]]:
+    """Frames to the success of each task, from an ``eval.csv``; empty if there is none."""
+    found: dict[int, list[float]] = {}
+    if table.exists():
+        with table.open(newline="") as file:
+            for row in csv.DictReader(file):
+                found.setdefault(int(row["frames"]), []).append(float(row["success"]))
+    return found
 
 
 class OfficialEvaluator:
@@ -125,54 +174,3 @@ class _OfficialAgent:
 
     def reset(self, env_mask: NDArray) -> None:
         """Nothing to forget: the policy has no memory."""
-
-
-class _Player:
-    def __init__(self, suite: Suite, tasks: Sequence[int], actor: TanhGaussian, episodes: int):
-        self.suite, self.tasks, self.episodes = suite, tasks, episodes
-        self.actor = copy.deepcopy(actor).cpu().requires_grad_(False)
-        self.envs: list[TaskEnv] = [suite.make(task) for task in tasks]
-
-    @torch.inference_mode()
-    def play(self, weights: dict[str, torch.Tensor]) -> NDArray:
-        """Success, return and length ``[3, tasks, episodes]``; the tasks advance together so that the policy is batched."""
-        self.actor.load_state_dict(weights)
-        n = len(self.tasks)
-        out = np.zeros((3, n, self.episodes), np.float32)
-        episode = np.zeros(n, int)
-        obs = np.stack([env.reset(0) for env in self.envs]).astype(np.float32)
-        task = torch.tensor(self.tasks)
-        playing = list(range(n))
-        while playing:
-            actions = self.actor.mode(torch.from_numpy(obs[playing]), task[playing]).numpy()
-            for i, action in zip(list(playing), actions, strict=True):
-                obs[i], reward, terminated, success = self.envs[i].step(action)
-                result = out[:, i, episode[i]]
-                result += (0, reward, 1)
-                if success or terminated or result[2] >= self.suite.horizon:
-                    result[0] = success
-                    episode[i] += 1
-                    if episode[i] == self.episodes:
-                        playing.remove(i)
-                    else:
-                        obs[i] = self.envs[i].reset(int(episode[i]) % self.suite.num_goals)
-        return out
-
-    def close(self) -> None:
-        for env in self.envs:
-            env.close()
-
-
-_player: _Player | None = None
-
-
-def _start_player(suite: Suite, tasks: Sequence[int], actor: TanhGaussian, episodes: int) -> None:
-    global _player
-    die_with_parent()
-    torch.set_num_threads(1)
-    _player = _Player(suite, tasks, actor, episodes)
-
-
-def _play(weights: dict[str, NDArray]) -> NDArray:
-    assert _player is not None
-    return _player.play({k: torch.from_numpy(v) for k, v in weights.items()})

@@ -16,7 +16,10 @@ from lit_mtrl.tables import flat
 
 LOCK = "run.lock"
 """Locked while a process trains in the folder."""
-RESUMABLE = ("frames", "output_dir", "run_name", "experiment_name", "trainer.", "logger.", "eval.workers")
+RESUMABLE = (
+    *("frames", "output_dir", "run_name", "experiment_name", "trainer.", "logger.", "eval.workers", "eval.background"),
+    *("engine.mode", "replay.device", "collector.policy_device"),
+)
 """Keys that may differ between a run and its continuation."""
 
 

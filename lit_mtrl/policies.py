@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -40,7 +41,8 @@ class TanhGaussian(nn.Module):
 
     def forward(self, obs: Tensor, task: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log-std before the tanh, each ``[*batch, action]``."""
-        mean, log_std = self.net(obs, task).chunk(2, -1)
+        out = self.net(obs, task).to(obs.dtype)  # under autocast the networks alone are in half precision
+        mean, log_std = out.chunk(2, -1)
         return mean, log_std.clamp(self.log_std_min, self.log_std_max)
 
     def sample(self, obs: Tensor, noise: Tensor, task: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -49,6 +51,11 @@ class TanhGaussian(nn.Module):
         u = mean + log_std.exp() * noise
         log_prob = (-0.5 * noise**2 - log_std - 0.5 * math.log(2 * math.pi) - log_det_tanh(u)).sum(-1)
         return clamp_open(u.tanh()), log_prob
+
+    def act(self, obs: Tensor, noise: Tensor, task: Tensor | None = None) -> Tensor:
+        """The action of `sample` without its density, for collection."""
+        mean, log_std = self(obs, task)
+        return clamp_open((mean + log_std.exp() * noise).tanh())
 
     def mode(self, obs: Tensor, task: Tensor | None = None) -> Tensor:
         """The deterministic action tanh(mean)."""
@@ -69,10 +76,11 @@ def clamp_open(action: Tensor) -> Tensor:
 class ActingPolicy(nn.Module):
     """Writes ``action`` into a TensorDict with ``observation [B, obs]`` and ``task_id [B]``.
 
-    It travels to the collector's workers. Two buffers are the learner's orders and travel with the weights:
+    It travels to the collector's workers. Two buffers are the learner's orders and travel with the weights, and stay on the host:
     ``phase`` (`RANDOM` for the uniform warm start, `EXPLORE` afterwards) and ``stream``, whose change restarts the noise
     generator. The generator's seed is ``(stream, first task of the worker)``, so actions neither depend on nor disturb
-    any other random state, and a run that is resumed at the start of a stream repeats it exactly.
+    any other random state, and a run that is resumed at the start of a stream repeats it exactly. Noise is drawn on the host
+    whatever the actor's device; on a GPU the actor computes in a stream of its own, beside the learner's.
     """
 
     phase: Tensor
@@ -85,6 +93,7 @@ class ActingPolicy(nn.Module):
         self.register_buffer("stream", torch.tensor(0))
         self._generator: torch.Generator | None = None
         self._stream = -1
+        self._lane: torch.cuda.Stream | None = None
 
     @property
     def device(self) -> torch.device:
@@ -92,7 +101,33 @@ class ActingPolicy(nn.Module):
         return next(self.actor.parameters()).device
 
     def __getstate__(self) -> dict:
-        return {**super().__getstate__(), "_generator": None, "_stream": -1}
+        return {**super().__getstate__(), "_generator": None, "_stream": -1, "_lane": None}
+
+    def acting_copy(self, device: torch.device | str) -> ActingPolicy:
+        """A copy without gradients whose actor is on ``device``; its orders stay on the host."""
+        acting = copy.deepcopy(self).cpu().requires_grad_(False)
+        acting.actor.to(device)
+        return acting
+
+    @torch.no_grad()
+    def follow(self, source: ActingPolicy) -> None:
+        """Take the present weights and orders of ``source``, of which this is an `acting_copy`."""
+        self.phase.copy_(source.phase)
+        self.stream.copy_(source.stream)
+        mine, theirs = ([*m.parameters(), *m.buffers()] for m in (self.actor, source.actor))
+        if mine[0].device != theirs[0].device:  # one transfer for each type instead of one for each tensor
+            for dtype in {tensor.dtype for tensor in mine}:
+                pairs = [(a, b) for a, b in zip(mine, theirs, strict=True) if a.dtype == dtype]
+                flat = (
+                    torch.cat([b.flatten() for _, b in pairs]).to(mine[0].device).split([a.numel() for a, _ in pairs])
+                )
+                torch._foreach_copy_(
+                    [a for a, _ in pairs], [x.view_as(a) for (a, _), x in zip(pairs, flat, strict=True)]
+                )
+        else:
+            torch._foreach_copy_(mine, theirs)
+        if self.device.type == "cuda":
+            self._own_stream().wait_stream(torch.cuda.current_stream(self.device))
 
     @torch.no_grad()
     def forward(self, td: TensorDictBase) -> TensorDictBase:
@@ -102,8 +137,20 @@ class ActingPolicy(nn.Module):
         if self.phase.item() == RANDOM:
             action = torch.rand(shape, generator=generator) * 2 - 1
         else:
-            action, _ = self.actor.sample(obs, torch.randn(shape, generator=generator), task)
+            action = self._act(obs, torch.randn(shape, generator=generator), task)
         return td.set(ACTION, action)
+
+    def _act(self, *inputs: Tensor) -> Tensor:
+        device = self.device
+        if device.type == "cpu":
+            return self.actor.act(*inputs)
+        with torch.cuda.stream(self._own_stream()):  # `cpu` then waits for this stream, not for the learner's
+            return self.actor.act(*(x.to(device, non_blocking=True) for x in inputs)).cpu()
+
+    def _own_stream(self) -> torch.cuda.Stream:
+        if self._lane is None:
+            self._lane = torch.cuda.Stream(self.device)
+        return self._lane
 
     def _noise(self, task: Tensor) -> torch.Generator:
         stream = int(self.stream.item())

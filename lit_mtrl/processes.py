@@ -17,6 +17,18 @@ def die_with_parent(gently: bool = False) -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM if gently else signal.SIGKILL)
 
 
+def keep_freed_memory() -> None:
+    """Ask glibc to reuse what is freed instead of returning it to the kernel, which would map and clear it again for every large tensor.
+
+    A tenth of the time of a CPU update of MT10 at width 400. Nothing happens with another C library.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        m_trim_threshold, m_mmap_threshold = -1, -3
+        mallopt(m_trim_threshold, 2**31 - 1)
+        mallopt(m_mmap_threshold, 2**30)
+
+
 def hold(path: Path) -> TextIO:
     """Lock the file at ``path``, making it if needed, until the result is closed or this process ends; `BlockingIOError` if another has it."""
     file = path.open("a")

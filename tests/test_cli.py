@@ -56,7 +56,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0
-    for command in ("fit", "test", "params", "list"):
+    for command in ("fit", "test", "params", "list", "bench"):
         assert f"\n    {command} " in done.stdout
     loaded = set(ast.literal_eval(done.stderr))
     assert not loaded & {"torch", "hydra", "omegaconf", "lightning", "numpy", "mlflow", "torchrl", "metaworld", "yaml"}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -12,10 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from lit_mtrl.data.collect import TaskCollector
+from lit_mtrl.envs.base import Suite
 from lit_mtrl.envs.probes import Probes, ProbeTask
 from lit_mtrl.evaluate import Evaluation, Evaluator
 from lit_mtrl.nets.multi_head import MultiHead
+from lit_mtrl.players import EvaluationError, Player, split
 from lit_mtrl.policies import ActingPolicy, TanhGaussian
+from tests.suites import Killed, Raising
 
 HORIZON = 4
 SCRIPT = {0: (2, 0), 1: (0, 0), 2: (0, 3), 3: (4, 0), 4: (1, 1)}
@@ -46,7 +52,7 @@ class Scripted:
         self.closed = True
 
 
-class ScriptedSuite:
+class ScriptedSuite(Suite):
     obs_dim, action_dim, horizon, num_goals = 1, 1, HORIZON, 5
 
     def __init__(self, tasks: int = 2):
@@ -66,15 +72,9 @@ def make_actor(suite: ScriptedSuite | Probes, seed: int = 0) -> TanhGaussian:
     torch.manual_seed(seed)
     actor = TanhGaussian(partial(MultiHead, width=8, depth=1), suite.obs_dim, suite.action_dim, len(suite.tasks))
     with torch.no_grad():
-        for parameter in actor.net.heads.parameters():
+        for parameter in actor.net.heads.parameters():  # pyright: ignore[reportAttributeAccessIssue]
             parameter.normal_()
     return actor
-
-
-def same(a: Evaluation, b: Evaluation) -> bool:
-    return all(
-        np.array_equal(x, y) for x, y in ((a.success, b.success), (a.returns, b.returns), (a.lengths, b.lengths))
-    )
 
 
 def test_numbers_by_hand() -> None:
@@ -193,25 +193,125 @@ def test_training_does_not_notice_an_evaluation() -> None:
     assert all(torch.equal(a, b) for a, b in zip(plain_states, watched_states, strict=True))
 
 
+@pytest.mark.parametrize(("tasks", "episodes"), [(3, 4), (1, 7), (10, 50), (2, 1)])
+def test_shares_are_equal_and_complete(tasks: int, episodes: int) -> None:
+    for workers in {*range(1, 21), 64, tasks * episodes} & {*range(tasks * episodes + 1)}:
+        shares = split(tasks, episodes, workers)
+        played = [[(p.task, e) for p in parts for e in range(p.first, p.stop)] for parts in shares]
+        assert list(itertools.chain(*played)) == list(itertools.product(range(tasks), range(episodes)))
+        sizes = [len(share) for share in played]
+        assert len(shares) == workers and max(sizes) - min(sizes) <= 1
+        if tasks % workers == 0:
+            assert all(part == (part.task, 0, episodes) for parts in shares for part in parts)
+
+
+@pytest.mark.parametrize("kind", ["both", "endless"])
+def test_any_shares_give_the_same_result(kind: str) -> None:
+    """Up to the rounding of batches of other sizes; played here, one share after the other."""
+    suite = Probes(["a", "b", "c"], kind=kind, goals=4, horizon=6)
+    actor = make_actor(suite)
+    whole = Evaluator(suite, episodes=6, workers=1).run(actor)
+    for workers in (2, 3, 4, 5, 7, 18):
+        out = np.full((3, 3, 6), np.nan, np.float32)
+        for parts in split(3, 6, workers):
+            for part, values in zip(parts, Player(suite, parts, actor).play(), strict=True):
+                out[:, part.task, part.first : part.stop] = values
+        np.testing.assert_array_equal(out[[0, 2]], [whole.success, whole.lengths])
+        np.testing.assert_allclose(out[1], whole.returns, rtol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def processes() -> Iterator[tuple[Probes, Evaluator]]:
-    suite = Probes(["a", "b", "c"], kind="both", goals=3)
-    evaluator = Evaluator(suite, episodes=3, workers=2)  # one owns two tasks, the other one
+    """More than tasks, so that one is shared."""
+    suite = Probes(["a", "b"], kind="both", goals=3)
+    evaluator = Evaluator(suite, episodes=3, workers=3)
     yield suite, evaluator
     evaluator.close()
 
 
+def close_to(a: Evaluation, b: Evaluation) -> bool:
+    return np.array_equal(a.success, b.success) and np.allclose(a.returns, b.returns, rtol=1e-5, atol=1e-6)
+
+
 def test_processes_give_the_same_result(processes: tuple[Probes, Evaluator]) -> None:
     suite, evaluator = processes
+    assert len(evaluator._shares) == 3
     state = torch.random.get_rng_state()
     for seed in (3, 4):  # the second time with weights that the processes have not seen
         actor = make_actor(suite, seed)
         torch.random.set_rng_state(state)
-        assert same(evaluator.run(actor), Evaluator(suite, episodes=3, workers=1).run(actor))
+        assert close_to(evaluator.run(actor), Evaluator(suite, episodes=3, workers=1).run(actor))
         assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_workers_are_at_most_the_tasks() -> None:
+def test_a_job_has_the_weights_of_its_submission(processes: tuple[Probes, Evaluator]) -> None:
+    suite, evaluator = processes
+    actor = make_actor(suite, 5)
+    expected = Evaluator(suite, episodes=3, workers=1).run(actor)
+    job = evaluator.submit(actor)
+    with torch.no_grad():
+        for parameter in actor.parameters():
+            parameter.fill_(1)
+    deadline = time.perf_counter() + 60
+    while not job.done():
+        assert time.perf_counter() < deadline
+    assert close_to(job.result(), expected) and close_to(job.result(), expected)
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers", "processes"), [(1, 0, 1), (2, 0, 1), (16, 0, 8), (16, 1, 1), (16, 12, 12)]
+)
+def test_background_leaves_cores_and_is_never_this_process(
+    cores: int, workers: int, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    evaluator = Evaluator(ScriptedSuite(10), 50, workers, background=True)
+    assert len(evaluator._shares) == processes and not evaluator._here
+    evaluator = Evaluator(ScriptedSuite(10), 50, workers)
+    assert len(evaluator._shares) == (workers or cores)
+    assert evaluator._here == ((workers or cores) == 1)
+
+
+@pytest.mark.parametrize(
+    ("suite", "said"),
+    [
+        (Raising, r"the process that plays a, b died: Traceback(.*\n)*.*ValueError: the gripper fell off$"),
+        (Killed, r"the process that plays a, b died \(exit code -9\)$"),
+    ],
+)
+def test_dead_process_is_one_error_that_names_tasks_and_cause(suite: type[Probes], said: str) -> None:
+    broken = suite(["a", "b"], kind="endless", horizon=50)
+    evaluator = Evaluator(broken, episodes=4, workers=1, background=True)
+    job = evaluator.submit(make_actor(broken))
+    with pytest.raises(EvaluationError, match=f"^evaluation: {said}"):
+        job.result()
+    evaluator.close()
+
+
+def test_process_that_died_between_evaluations(processes: tuple[Probes, Evaluator]) -> None:
+    suite, _ = processes
+    evaluator = Evaluator(suite, episodes=3, workers=1, background=True)
+    evaluator.run(make_actor(suite))
+    pid = evaluator._workers[0]._process.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(EvaluationError, match="plays a, b died"):
+        evaluator.run(make_actor(suite))
+    evaluator.close()
+
+
+def test_close_does_not_wait_for_what_is_played() -> None:
+    suite = Probes(["a", "b"], kind="endless", horizon=10**9)
+    evaluator = Evaluator(suite, episodes=1, workers=1, background=True)
+    evaluator.submit(make_actor(suite))
+    pid = evaluator._workers[0]._process.pid
+    start = time.perf_counter()
+    evaluator.close()
+    assert time.perf_counter() - start < 5
+    assert not os.path.exists(f"/proc/{pid}")
+
+
+def test_workers_are_at_most_the_episodes() -> None:
     suite = ScriptedSuite(tasks=1)
     result = Evaluator(suite, episodes=1, workers=8).run(make_actor(suite))
     assert result.success.tolist() == [[1]] and len(suite.made) == 1

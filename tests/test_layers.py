@@ -15,8 +15,10 @@ LAYERS = {
     2: (
         "algos",
         "engine",
+        "execution",
         "data",
         "evaluate",
+        "players",
         "checkpoint",
         "mlflow_store",
         "mlflow_view",
@@ -34,6 +36,7 @@ LAYERS = {
         "study",
         "folder",
         "build",
+        "bench",
         "make",
         "labels",
         "match",

@@ -18,7 +18,8 @@ class Objective:
 
     ``loss(batch [T, b]) -> TensorDict [T]``: key ``"loss"`` is minimised, every other key is a metric per task.
     Objectives of an update run in order on the same batch and may write into it for those after them. A weighting may ask for the
-    loss again after the step: noise and targets are kept in the batch (see `once`), so that only the parameters differ.
+    loss again after the step: noise is in the batch (see `Algorithm.draw`) and targets are kept there (see `once`), so that only the
+    parameters differ. A loss must not wait for the device, nor choose by values in Python: it may be compiled or recorded.
 
     ``loss=None`` is for parameters that several networks share: they take one step at the end of an update, along the
     sum of the gradients of all its losses.
@@ -67,6 +68,9 @@ class Algorithm(nn.Module):
     def inputs(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """What each of `networks` sees of ``batch [T, b]``; actions are drawn from the policy."""
         raise NotImplementedError
+
+    def draw(self, batch: TensorDictBase) -> None:
+        """Write the random numbers of an update into ``batch [*, T, b]``, one chunk or one batch; nothing else in an update is random."""
 
     def prepare(self, data: TensorDictBase) -> TensorDictBase:
         """Once per collected batch ``[n, T]``: advantages, returns. Off-policy: the identity."""

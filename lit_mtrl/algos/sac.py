@@ -125,6 +125,9 @@ class SAC(Algorithm):
         seen = self.critic.join(batch[OBS], action)
         return {"actor": batch[OBS], **{f"critic_{i}": seen for i in range(self.critic.q.size)}}
 
+    def draw(self, batch: TensorDictBase) -> None:
+        batch.set("target_noise", _noise(batch)).set("actor_noise", _noise(batch))
+
     def critic_loss(self, batch: TensorDictBase) -> TensorDict:
         """Mean over critics and samples of (Q - y)^2, y = r + gamma (1 - terminated) (min Q' - alpha log pi)."""
         y = once(batch, "td_target", lambda: self._target(batch))
@@ -141,7 +144,7 @@ class SAC(Algorithm):
     def actor_loss(self, batch: TensorDictBase) -> TensorDict:
         """Mean over samples of alpha log pi(a|s) - min Q(s, a), with the critic just updated."""
         alpha = self.log_alpha.detach().exp()[:, None]
-        action, log_prob = self.actor.sample(batch[OBS], once(batch, "actor_noise", lambda: _noise(batch)))
+        action, log_prob = self.actor.sample(batch[OBS], batch["actor_noise"])
         loss = (alpha * log_prob - self.critic(batch[OBS], action, frozen=True).amin(0)).mean(-1)
         batch.set("log_prob", log_prob.detach())
         return self._losses(batch, loss=self._weigh(loss), entropy=-log_prob.detach().mean(-1))
@@ -161,7 +164,7 @@ class SAC(Algorithm):
     @torch.no_grad()
     def _target(self, batch: TensorDictBase) -> Tensor:
         alpha = self.log_alpha.exp()[:, None]  # [T, 1] or [1, 1]
-        next_action, log_prob = self.actor.sample(batch[NEXT_OBS], _noise(batch))
+        next_action, log_prob = self.actor.sample(batch[NEXT_OBS], batch["target_noise"])
         next_value = self.target(batch[NEXT_OBS], next_action).amin(0) - alpha * log_prob  # [T, b]
         going_on = (~batch[TERMINATED]).squeeze(-1)
         return batch[REWARD].squeeze(-1) + self.gamma * (going_on * next_value)

@@ -4,15 +4,19 @@ NOTE 1: TorchRL sets the main process' thread count to (threads - workers); we p
         while the learner computes.
 NOTE 2: the weights' acknowledgements are awaited by a scheme of our own (`_WatchedWeights`): a worker that died would be waited for.
 NOTE 3: worker processes keep their standard error in a file, so that the error of one that dies can be quoted.
+NOTE 4: in this process TorchRL gets the policy as a plain function, so that it neither moves nor synchronises it: `publish` copies the
+        weights, and the policy itself crosses to its device and back. Batches are `rollout`'s own stack, without a buffer that would
+        be filled and copied out again.
 """
 
 from __future__ import annotations
 
-import copy
 import os
 import queue
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,40 +25,59 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torchrl._utils import _check_for_faulty_process
 from torchrl.collectors import Collector, MultiSyncCollector
+from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType
 from torchrl.weight_update import SharedMemWeightSyncScheme
 
-from lit_mtrl.envs.base import Suite, VectorEnv
+from lit_mtrl.envs.base import STATS, Suite
 from lit_mtrl.policies import ActingPolicy
 from lit_mtrl.processes import die_with_parent
 from lit_mtrl.spec import require
+
+FLAGS = ("done", "terminated", "truncated")
+"""What is left out of the batches, with the episode statistics: before a step they say nothing; after it they are under ``next``."""
 
 
 class WorkerError(RuntimeError):
     """A collecting process died; the message holds its traceback, or its exit code where it left none."""
 
 
+class InterruptError(RuntimeError):
+    """A collection in this process was ended by `TaskCollector.interrupt`."""
+
+
 class TaskCollector:
     """Collects n = ``steps`` vector steps at a time: ``[n * copies, T]``, row-major in time, column t being task t.
 
-    ``workers``: processes, each owning some of the tasks; 1 collects in this process. `publish` sends the policy's weights
-    and orders; `restart` begins new episodes everywhere on a fresh random stream.
+    ``workers``: processes, each owning some of the tasks; 1 collects in this process. ``stagger``: see `lit_mtrl.envs.base`.
+    ``policy_device``: where the policy computes, the host for several workers. `publish` sends the policy's weights
+    and orders; `restart` begins new episodes everywhere on a fresh random stream. None of these may be called during a `collect`
+    in another thread.
     """
 
-    def __init__(self, suite: Suite, policy: ActingPolicy, steps: int, copies: int = 1, workers: int = 1):
+    def __init__(
+        self,
+        suite: Suite,
+        policy: ActingPolicy,
+        steps: int,
+        copies: int = 1,
+        workers: int = 1,
+        stagger: bool = False,
+        policy_device: torch.device | str = "cpu",
+    ):
         tasks = len(suite.tasks)
         require(steps > 0, f"collector.steps={steps}: collect at least one vector step at a time")
         require(copies > 0, f"env.copies={copies}: at least one environment per task")
-        require(1 <= workers <= tasks, f"collector.workers={workers}: between 1 and the number of tasks, {tasks}")
+        require_workers(suite, workers, policy_device)
         self.steps, self.copies, self.num_tasks = steps, copies, tasks
-        self._source, self._names = policy, list(suite.tasks)
-        self._policy = copy.deepcopy(policy).cpu().requires_grad_(False)
+        self._source, self._names, self._threaded = policy, list(suite.tasks), suite.threaded
+        self._policy = policy.acting_copy(policy_device)
+        self._interrupted = False
         self._owned = [list(range(tasks))[w * tasks // workers : (w + 1) * tasks // workers] for w in range(workers)]
-        make: list[Any] = [partial(VectorEnv, suite, owned, copies) for owned in self._owned]
+        make: list[Any] = [partial(suite.vector, owned, copies, stagger) for owned in self._owned]
         common: Any = dict(
             total_frames=-1,
             device="cpu",
-            use_buffers=True,
             trust_policy=True,
             exploration_type=ExplorationType.RANDOM,
             auto_register_policy_transforms=False,
@@ -63,7 +86,7 @@ class TaskCollector:
             self._logs = None
             frames = steps * copies * tasks
             self._collector: Any = Collector(
-                make[0], self._policy, frames_per_batch=frames, track_traj_ids=False, **common
+                make[0], self._act, frames_per_batch=frames, track_traj_ids=False, use_buffers=False, **common
             )
         else:
             self._logs = tempfile.TemporaryDirectory(prefix="lit_mtrl-workers-")
@@ -78,6 +101,7 @@ class TaskCollector:
                         cat_results=0,
                         num_threads=torch.get_num_threads(),
                         num_sub_threads=1,
+                        use_buffers=True,
                         weight_sync_schemes={"policy": weights},
                         **common,
                     )
@@ -86,7 +110,7 @@ class TaskCollector:
                 self._logs.cleanup()
                 raise
             weights.workers = self._collector.procs
-        self._iterator = iter(self._collector)
+            self._iterator = iter(self._collector)
 
     def restart(self, stream: int) -> None:
         """New episodes in every environment; goals, resets and action noise follow ``stream`` from here on."""
@@ -97,14 +121,31 @@ class TaskCollector:
 
     def publish(self) -> None:
         """Send the policy's present weights and orders to everyone who acts."""
-        weights: Any = TensorDict.from_module(self._source)
-        self._guard(lambda: self._collector.update_policy_weights_(weights.data.cpu()))
+        if self._logs is None:
+            self._policy.follow(self._source)
+        else:
+            weights: Any = TensorDict.from_module(self._source)
+            self._guard(lambda: self._collector.update_policy_weights_(weights.data.cpu()))
 
     def collect(self) -> TensorDictBase:
         """The next n vector steps, in memory of their own."""
-        data = self._guard(lambda: next(self._iterator))  # [T * copies, n]
-        data = data.exclude("collector").unflatten(0, (self.num_tasks, self.copies))
+        if self._logs is None:
+            # Beside the environments' threads, or the learner's, a second one for the policy costs more than it gives.
+            with one_thread(self._threaded or threading.current_thread() is not threading.main_thread()):
+                data = self._collector.rollout()  # [T * copies, n]
+        else:
+            data = self._guard(lambda: next(self._iterator))
+        data = data.exclude("collector", *STATS, *FLAGS).unflatten(0, (self.num_tasks, self.copies))
         return data.permute(2, 1, 0).reshape(self.steps * self.copies, self.num_tasks).contiguous()
+
+    def interrupt(self) -> None:
+        """End a `collect` that is running in another thread: at its next step in this process, at its end in others."""
+        self._interrupted = True
+
+    def _act(self, td: TensorDictBase) -> TensorDictBase:
+        if self._interrupted:
+            raise InterruptError("the collection was ended")
+        return self._policy(td)
 
     def shutdown(self) -> None:
         self._collector.shutdown()
@@ -148,7 +189,35 @@ class _WatchedWeights(SharedMemWeightSyncScheme):
                     _check_for_faulty_process(self.workers)
 
 
-def _worker_env(make: partial[VectorEnv], log: Path) -> VectorEnv:
+def require_workers(suite: Suite, workers: int, policy_device: torch.device | str = "cpu") -> None:
+    """Raise `ConfigError` unless ``workers`` processes can collect from ``suite`` with a policy on ``policy_device``."""
+    tasks = len(suite.tasks)
+    require(1 <= workers <= tasks, f"collector.workers={workers}: between 1 and the number of tasks, {tasks}")
+    require(
+        workers == 1 or not suite.threaded,
+        f"collector.workers={workers}: these environments step in threads of their own; use collector.workers=1 and env.threads",
+    )
+    require(
+        workers == 1 or torch.device(policy_device).type == "cpu",
+        f"collector.policy_device={policy_device}: {workers} processes cannot share the GPU; use collector.workers=1 or policy_device=cpu",
+    )
+
+
+@contextmanager
+def one_thread(wanted: bool = True) -> Iterator[None]:
+    """PyTorch computes on one thread in the calling thread; the others keep theirs."""
+    threads = torch.get_num_threads()
+    if not wanted or threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _worker_env(make: partial[EnvBase], log: Path) -> EnvBase:
     """Runs in the worker: keep what it says, end it with its parent, build its environments."""
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 2)

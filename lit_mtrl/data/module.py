@@ -1,7 +1,14 @@
-"""The stream: collect, prepare, extend, sample. One Lightning batch is one iteration of it."""
+"""The stream: collect, prepare, extend, sample. One Lightning batch is one iteration of it.
+
+NOTE 1: with ``overlap`` the environments collect iteration i + 1 while the learner updates on iteration i, with the policy as it was before
+        those updates: the policy that acts is one iteration older than without. Everything else, updates per frame included, is the
+        same. The order is fixed (wait for i, extend, sample, publish, begin i + 1, update on i), so that a run repeats itself
+        bit for bit. Nothing is in flight at the end of an epoch, where runs are saved and evaluated.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +21,16 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 
 from lit_mtrl.algos.base import Algorithm
-from lit_mtrl.data.collect import TaskCollector
+from lit_mtrl.data.ahead import Ahead
+from lit_mtrl.data.collect import TaskCollector, require_workers
+from lit_mtrl.data.place import DEVICES, Place, faster_device, place_replay, require_cuda
 from lit_mtrl.data.replay import PerTaskReplay
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.policies import EXPLORE, RANDOM
 from lit_mtrl.spec import DONE, EPISODE_LENGTH, EPISODE_RETURN, STORED, SUCCESS, require
+from lit_mtrl.suggest import unknown
+
+log = logging.getLogger("lit_mtrl")
 
 
 @dataclass
@@ -27,6 +39,7 @@ class Iteration:
 
     ``chunk``: ``[K, T, b]`` on the learner's device, None during the warm start. ``frames``: environment steps so far,
     summed over tasks, these included. ``episodes``: float32 ``[m, 4]`` of task, return, length, success of those that ended.
+    ``collect_seconds``: what the learner waited for the steps; with ``overlap`` less than they took.
     """
 
     chunk: TensorDict | None
@@ -41,7 +54,8 @@ class DataModule(lightning.LightningDataModule):
     ``frames``: the budget; ``epoch_frames``: frames of an epoch, a whole number of episodes of every task. ``copies``:
     environments per task. ``workers``: collecting processes. ``steps``: n, vector steps per iteration (a vector step is one step of
     every environment). ``random_steps``: vector steps of uniform actions without updates. ``updates_per_step``: gradient
-    updates per vector step. ``capacity``, ``per_task``: of the replay.
+    updates per vector step. ``capacity``, ``per_task``: of the replay; ``device``: where it lies (auto, cpu, cuda). ``stagger``: see
+    `lit_mtrl.envs.base`. ``overlap``: collect beside the updates. ``policy_device``: where the collecting policy computes (auto, cpu, cuda).
     """
 
     def __init__(
@@ -59,12 +73,15 @@ class DataModule(lightning.LightningDataModule):
         updates_per_step: float = 1,
         capacity: int = 100_000,
         per_task: int = 128,
+        stagger: bool = False,
+        overlap: bool = False,
+        policy_device: str = "auto",
+        device: str = "auto",
     ):
         super().__init__()
-        require(
-            1 <= workers <= len(suite.tasks),
-            f"collector.workers={workers}: from 1 to the number of tasks, {len(suite.tasks)}",
-        )
+        require(policy_device in DEVICES, unknown("collector.policy_device", policy_device, DEVICES))
+        require_workers(suite, workers, "cpu" if policy_device == "auto" else policy_device)
+        require_cuda("collector.policy_device", policy_device)
         require(capacity > 0, f"replay.capacity={capacity}: keep at least one transition per task")
         require(per_task > 0, f"replay.per_task={per_task}: sample at least one transition per task")
         require(copies > 0, f"env.copies={copies}: at least one environment per task")
@@ -82,9 +99,12 @@ class DataModule(lightning.LightningDataModule):
         self.copies, self.workers, self.steps = copies, workers, steps
         self.random_frames, self.updates = random_steps * self.step_frames, int(updates)
         self.capacity, self.per_task = capacity, per_task
+        self.stagger, self.overlap, self.policy_device, self.device = stagger, overlap, policy_device, device
         self.frames = 0
+        self.place: Place | None = None
         self.collector: TaskCollector | None = None
         self.replay: PerTaskReplay | None = None
+        self._ahead: Ahead | None = None
         self._replay_path: Path | None = None
 
     @property
@@ -92,12 +112,40 @@ class DataModule(lightning.LightningDataModule):
         """Epochs in the budget."""
         return self.budget // self.epoch_frames
 
+    def settle(self, learner: torch.device) -> Place:
+        """Decide where the replay lies if the learner is on ``learner``; raises `ConfigError` if it does not fit."""
+        if self.place is None:
+            self.place = place_replay(self.device, learner, self.suite, self.capacity)
+        return self.place
+
     def setup(self, stage: str) -> None:
-        if self.collector is None:
-            self.replay = PerTaskReplay(len(self.suite.tasks), self.capacity, self.per_task, self.seed)
-            self.collector = TaskCollector(self.suite, self.policy, self.steps, self.copies, self.workers)
+        if self.collector is not None:
+            return
+        learner = self.policy.device if self.trainer is None else self.trainer.strategy.root_device
+        place = self.settle(learner)
+        sizes = len(self.suite.tasks), self.capacity, self.per_task, self.seed
+        self.replay = PerTaskReplay(*sizes, device=place.device, learner=learner)
+        acting = self._acting_device(learner)
+        self.collector = TaskCollector(
+            self.suite, self.policy, self.steps, self.copies, self.workers, stagger=self.stagger, policy_device=acting
+        )
+        self._ahead = Ahead(self.collector) if self.overlap else None
+
+    def _acting_device(self, learner: torch.device) -> torch.device:
+        gpu = learner if learner.type == "cuda" else torch.device("cuda")
+        if self.policy_device == "cuda":
+            return gpu
+        host = torch.device("cpu")
+        if self.policy_device == "cpu" or self.workers > 1 or learner.type != "cuda":
+            return host
+        device = faster_device(self.policy, self.suite, self.copies, (host, gpu))
+        log.info("policy: collects on %s, where it was faster", device)
+        return device
 
     def teardown(self, stage: str) -> None:
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
         if self.collector is not None:
             self.collector.shutdown()
             self.collector = None
@@ -114,21 +162,37 @@ class DataModule(lightning.LightningDataModule):
         if self._replay_path is not None:
             self.replay.loads(self._replay_path)
             self._replay_path = None
+        if self._ahead is not None and self._ahead.busy:  # an epoch was left before its end
+            self._ahead.take()
         self.collector.restart(epoch_stream(self.seed, self.frames // self.epoch_frames))
-        for _ in range(len(self)):
-            yield self._iterate(self.collector, self.replay)
+        for left in reversed(range(len(self))):
+            yield self._iterate(self.collector, self.replay, last=not left)
 
-    def _iterate(self, collector: TaskCollector, replay: PerTaskReplay) -> Iteration:
+    def _iterate(self, collector: TaskCollector, replay: PerTaskReplay, last: bool) -> Iteration:
         start = time.perf_counter()
-        warm = self.frames < self.random_frames
-        self.policy.phase.fill_(RANDOM if warm else EXPLORE)
-        collector.publish()
-        data = collector.collect()
+        warm = self._warm
+        if self._ahead is None or not self._ahead.busy:
+            self._publish(collector)
+            data = collector.collect()
+        else:
+            data = self._ahead.take()
         collected = time.perf_counter() - start
         self.frames += data.numel()
         replay.extend(self.algorithm.prepare(data).select(*STORED))
         chunk = None if warm else replay.sample(self.updates).to(self.policy.device)
+        if self._ahead is not None and not last:
+            self._publish(collector)
+            self._ahead.start()
         return Iteration(chunk, self.frames, _episodes(data), collected)
+
+    @property
+    def _warm(self) -> bool:
+        """Whether the steps after those counted belong to the warm start."""
+        return self.frames < self.random_frames
+
+    def _publish(self, collector: TaskCollector) -> None:
+        self.policy.phase.fill_(RANDOM if self._warm else EXPLORE)
+        collector.publish()
 
     def state_dict(self) -> dict[str, Any]:
         return {"frames": self.frames}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lit_mtrl.envs.base import Suite
 from lit_mtrl.spec import BENCHMARKS, MT50, require
 from lit_mtrl.suggest import unknown
 
@@ -28,7 +29,7 @@ OFFICIAL_GOALS = 50
 MAX_HORIZON = 500
 
 
-class MetaWorld:
+class MetaWorld(Suite):
     """A list of Meta-World tasks; see `lit_mtrl.envs.base.Suite`.
 
     ``tasks``: names without the ``-v3``, in one-hot order. ``goals``: variations per task, drawn from at every reset; 1 is the

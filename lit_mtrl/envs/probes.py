@@ -33,6 +33,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lit_mtrl.envs.base import Suite
 from lit_mtrl.spec import require
 from lit_mtrl.suggest import unknown
 
@@ -40,7 +41,7 @@ KINDS = ("constant", "observation", "delay", "action", "both", "endless")
 SUCCESS_WITHIN = 0.25
 
 
-class Probes:
+class Probes(Suite):
     """One kind of probe for a list of arbitrarily named tasks; see `lit_mtrl.envs.base.Suite`.
 
     ``goals``: signals per task, evenly spaced in [-1, 1] (1 alone for a single goal). ``seed`` is taken because every suite

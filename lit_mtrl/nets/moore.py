@@ -73,7 +73,9 @@ class MOORE(nn.Module):
             parameter.uniform_(-bound, bound)
 
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:
-        values = orthonormal(self.experts(x.reshape(-1, x.shape[-1])))  # [k, n, width]
+        values = orthonormal(
+            self.experts(x.reshape(-1, x.shape[-1])).to(x.dtype)
+        )  # [k, n, width], never in half precision
         weights = task_rows(self.mixture(), x, task).expand(*x.shape[:-1], -1)
         hidden = mix(values, weights.reshape(-1, len(values))).tanh()
         return self.head(hidden.view(*x.shape[:-1], -1), task)

@@ -73,7 +73,7 @@ class Tape:
         tasks = len(losses)
         total = losses.new_zeros(tasks, tasks)
         for (layer, _), uses in seen.items():
-            rows = [_by_task(x, delta, tasks) for x, delta in uses]
+            rows = [_by_task(x.to(losses.dtype), delta.to(losses.dtype), tasks) for x, delta in uses]
             x, delta = rows[0] if len(rows) == 1 else _joined(rows)
             total += layer.gramian(x, delta, shared_only)  # pyright: ignore[reportCallIssue]
         own = {id(p) for layer in self._called for p in layer.parameters(recurse=False)}

@@ -43,7 +43,7 @@ class FAMO(Weighting):
         return torch.where(total > 0, ratio / total, 1 / self.num_tasks)
 
     def optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam([self.logits], lr=self.lr, weight_decay=self.weight_decay)
+        return torch.optim.Adam([self.logits], lr=self.lr, weight_decay=self.weight_decay, fused=True)
 
     def learn(self, losses: Tensor) -> None:
         both = (self.before > self.floor) & (losses > self.floor)

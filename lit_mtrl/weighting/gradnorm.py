@@ -49,7 +49,7 @@ class GradNorm(Weighting):
         return weights / self.num_tasks
 
     def optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam([self.weights], lr=self.lr)
+        return torch.optim.Adam([self.weights], lr=self.lr, fused=True)
 
     @torch.no_grad()
     def after_step(self) -> None:

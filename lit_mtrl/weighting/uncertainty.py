@@ -30,4 +30,4 @@ class Uncertainty(Weighting):
         return precisions / self.num_tasks
 
     def optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam([self.log_variances], lr=self.lr)
+        return torch.optim.Adam([self.log_variances], lr=self.lr, fused=True)

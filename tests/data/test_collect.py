@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tensordict import TensorDictBase
 
 from lit_mtrl.data.collect import TaskCollector, WorkerError
+from lit_mtrl.envs.base import Suite
 from lit_mtrl.nets.mlp import MLP
 from lit_mtrl.policies import EXPLORE, RANDOM, ActingPolicy, TanhGaussian
 from lit_mtrl.spec import ACTION, DONE, NEXT_OBS, OBS, REWARD, TASK, ConfigError
@@ -49,7 +50,7 @@ class Trace:
         pass
 
 
-class TraceSuite:
+class TraceSuite(Suite):
     obs_dim, action_dim, horizon, num_goals = 3, 1, HORIZON, GOALS
 
     def __init__(self, tasks: int, unbuildable: int = -1):

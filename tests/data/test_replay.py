@@ -166,6 +166,32 @@ def test_a_dump_can_be_written_again_over_an_older_one(tmp_path: Path) -> None:
     assert set(times(second.sample(50)).flatten().tolist()) == set(range(10, 30))
 
 
+def test_a_state_of_another_kind_of_device_seeds_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Every reader alike, whatever its seed; what is held is the same."""
+    first = replay()
+    first.extend(slices(0, 50))
+    first.dumps(tmp_path / "replay")
+    state = torch.load(tmp_path / "replay" / "state.pt", weights_only=True)
+    state["sampler"] = {"generator": torch.arange(16, dtype=torch.uint8), "device": "cuda"}
+    torch.save(state, tmp_path / "replay" / "state.pt")
+    readers = [replay(seed=seed) for seed in (1, 2)]
+    with caplog.at_level("INFO", "lit_mtrl"):
+        for reader in readers:
+            reader.loads(tmp_path / "replay")
+    assert "replay: was on cuda, is on cpu now" in caplog.text
+    one, other = (reader.sample(2) for reader in readers)
+    assert (one == other).all() and len(readers[0]) == 50
+
+
+def test_a_state_without_a_device_is_the_hosts() -> None:
+    """As older checkpoints have it."""
+    first, second = replay(seed=1), replay(seed=2)
+    second.sampler.load_state_dict({"generator": first.sampler.generator.get_state()})
+    for buffer in (first, second):
+        buffer.extend(slices(0, 50))
+    assert (first.sample(2) == second.sample(2)).all()
+
+
 def test_bad_sizes_are_named() -> None:
     with pytest.raises(ConfigError, match="replay.capacity=0"):
         replay(capacity=0)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tensordict import TensorDictBase
 from torchrl.envs.utils import check_env_specs
 
-from lit_mtrl.envs.base import VectorEnv
+from lit_mtrl.envs.base import Suite, VectorEnv, first_horizon
 from lit_mtrl.envs.metaworld import MetaWorld
 from lit_mtrl.envs.probes import KINDS, Probes
 from lit_mtrl.spec import OBS
@@ -41,7 +41,7 @@ class Counting:
         self.closed = True
 
 
-class CountingSuite:
+class CountingSuite(Suite):
     """Task t terminates after ``ends[t]`` steps (None: never)."""
 
     obs_dim, action_dim, num_goals = 3, 1, GOALS
@@ -191,3 +191,50 @@ def test_closing_closes_every_environment() -> None:
     env = VectorEnv(CountingSuite([None, None]), [0, 1], copies=2)
     env.close()
     assert [one.closed for one in env._envs] == [True] * 4
+
+
+def ends(data: TensorDictBase) -> list[list[int]]:
+    """Per row, the steps (from 1) after which an episode ended."""
+    return [(row.flatten().nonzero().flatten() + 1).tolist() for row in data["next", "truncated"]]
+
+
+def test_staggered_first_episodes_spread_the_truncations() -> None:
+    suite = CountingSuite([None] * 5, horizon=100)
+    data = play(VectorEnv(suite, range(5), copies=2, stagger=True), 230)
+    assert ends(data) == [[first, first + 100, first + 200][: 3 if first <= 30 else 2] for first in range(10, 101, 10)]
+    assert data["next", "episode_length"][:, :, 0].amax(1).tolist() == [100] * 10
+    assert ends(play(VectorEnv(suite, range(5), copies=2), 110)) == [[100]] * 10
+
+
+def test_staggering_follows_task_and_copy_not_the_workers_rows() -> None:
+    suite = CountingSuite([None] * 5, horizon=100)
+    apart = [ends(play(VectorEnv(suite, tasks, 2, True), 150)) for tasks in ([0, 1], [4, 2, 3])]
+    whole = ends(play(VectorEnv(suite, range(5), 2, True), 150))
+    assert apart[0] == whole[:4] and apart[1] == whole[8:] + whole[4:8]
+
+
+def test_staggered_episodes_have_a_step_at_least_and_the_horizon_at_most() -> None:
+    suite = CountingSuite([None] * 7, horizon=3)
+    firsts = [first_horizon(suite, task, 0, 1) for task in range(7)]
+    assert firsts == [1, 1, 2, 2, 3, 3, 3]
+
+
+def test_every_seeding_staggers_anew_and_resets_without_steps_change_nothing() -> None:
+    env = VectorEnv(CountingSuite([None, None], horizon=4), [0, 1], stagger=True)
+    for seed in (1, 2):
+        env.set_seed(seed, static_seed=True)
+        env.reset()  # `rollout` resets once more
+        assert ends(env.rollout(7, break_when_any_done=False)) == [[2, 6], [4]]
+    assert ends(env.rollout(5, break_when_any_done=False)) == [[4], [4]]  # a restart without a new seed
+
+
+def test_a_terminal_state_ends_the_short_episode_too() -> None:
+    data = play(VectorEnv(CountingSuite([1, None]), [0, 1], stagger=True), 6)
+    assert counts(data, ("next", OBS), 0) == [1] * 6
+    assert ends(data)[1] == [4]
+
+
+def test_suites_build_their_vector_environment() -> None:
+    env = CountingSuite([None] * 3).vector([2, 0], copies=2, stagger=True)
+    assert isinstance(env, VectorEnv) and env.batch_size == (4,)
+    assert ends(play(env, 4)) == [[4], [4], [1], [2]]

@@ -148,6 +148,7 @@ def test_task_gradients_of_sacs_losses(shared_only: bool, options: dict) -> None
 def test_losses_again_are_of_the_same_noise_and_targets() -> None:
     sac = make_sac(("multi_head", {}))
     batch = make_batch(0)
+    sac.draw(batch)
     for loss in (sac.critic_loss, sac.actor_loss):
         first = loss(batch)["loss"]
         state = torch.get_rng_state()

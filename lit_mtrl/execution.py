@@ -1,0 +1,113 @@
+"""How an update is executed: losses compiled by TorchInductor, whole updates recorded as CUDA graphs.
+
+Neither changes what is computed. Random numbers are drawn before an update (`lit_mtrl.algos.base.Algorithm.draw`), so that it is a
+function of its batch, the parameters and the optimizers' state.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+
+log = logging.getLogger("lit_mtrl")
+
+WARM_UP = 3
+"""Updates of each kind that run eagerly before one is recorded: optimizers make their state, libraries their workspaces."""
+
+Loss = Callable[[TensorDictBase], TensorDict]
+
+
+class Compiler:
+    """Compiles losses; at the first that cannot be, one warning, and all of them run eagerly from then on."""
+
+    def __init__(self, backend: str = "inductor"):
+        self.backend, self.failed = backend, False
+
+    def wrap(self, loss: Loss) -> Loss:
+        """``loss``, compiled when it is called first."""
+        from torch._dynamo.exc import TorchDynamoException
+
+        compiled = torch.compile(loss, dynamic=False, backend=self.backend)
+
+        def call(batch: TensorDictBase) -> TensorDict:
+            if self.failed:
+                return loss(batch)
+            try:
+                return compiled(batch)
+            except TorchDynamoException as error:
+                self.failed = True
+                reason = str(error).strip().splitlines()[0]
+                log.warning("engine.mode=compile: compilation failed, updates run eagerly instead (%s)", reason)
+                return loss(batch)
+
+        return call
+
+
+class Graphs:
+    """Updates as CUDA graphs: one graph for each set of objectives that are due together, replayed on buffers of its own.
+
+    ``update(due, batch)`` is recorded after `WARM_UP` ordinary calls; it must not wait for the device, and leave its results in tensors
+    that it made before. ``optimizers`` are those that it steps. If recording fails, one warning, and updates run eagerly from then on.
+    """
+
+    def __init__(
+        self,
+        update: Callable[[tuple[str, ...], TensorDictBase], None],
+        optimizers: Iterable[torch.optim.Optimizer],
+    ):
+        self.update, self.optimizers = update, list(optimizers)
+        self.failed = False
+        self._calls: Counter[tuple[str, ...]] = Counter()
+        self._replays: dict[tuple[str, ...], Callable[[], object]] = {}
+        self._batch: TensorDictBase | None = None
+        self._inputs: list[Tensor] = []
+
+    def __call__(self, due: tuple[str, ...], batch: TensorDictBase) -> None:
+        """One update on ``batch [T, b]``, whose shapes and keys are always the same."""
+        self._calls[due] += 1
+        if self.failed or self._calls[due] <= WARM_UP:
+            self.update(due, batch)
+            return
+        if self._batch is None:
+            self._batch = batch.clone()
+            self._inputs = _leaves(self._batch)
+        torch._foreach_copy_(self._inputs, _leaves(batch))
+        if due not in self._replays:
+            try:
+                self._replays[due] = self._record(due, self._batch)
+            except RuntimeError as error:
+                self.failed = True
+                reason = str(error).strip().splitlines()[0]
+                log.warning("engine.mode=cudagraph: recording failed, updates run eagerly instead (%s)", reason)
+                self.update(due, batch)
+                return
+        self._replays[due]()
+
+    def _record(self, due: tuple[str, ...], batch: TensorDictBase) -> Callable[[], object]:
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        # Fused Adam keeps its step count on the device in any case; Adam asks for the flag while it is recorded, and warns of it otherwise.
+        for group in groups:
+            group["capturable"] = True
+        try:
+            return record(lambda: self.update(due, batch))
+        finally:
+            for group in groups:
+                group["capturable"] = False
+
+
+def record(call: Callable[[], None]) -> Callable[[], object]:
+    """What ``call`` does on the device, without doing it now."""
+    graph = torch.cuda.CUDAGraph()
+    # Other threads may go on using the device: the one that collects data does.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        call()
+    return graph.replay
+
+
+def _leaves(batch: TensorDictBase) -> list[Tensor]:
+    return [batch.get(key) for key in sorted(batch.keys(True, True), key=str)]
