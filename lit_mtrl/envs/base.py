@@ -37,6 +37,7 @@ from torchrl.envs import EnvBase
 from lit_mtrl.spec import ACTION, OBS, TASK
 
 STATS = ("success", "episode_return", "episode_length")
+FLAGS = ("done", "terminated", "truncated")
 
 
 class TaskEnv(Protocol):
@@ -148,13 +149,25 @@ class VectorEnv(EnvBase):
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDict:
         mask = None if tensordict is None else tensordict.get("_reset", None)
         todo = range(len(self._rows)) if mask is None else mask.flatten().nonzero().flatten().tolist()
-        obs = np.zeros((len(self._rows), self.suite.obs_dim), np.float32)
-        self._begin(todo, obs)
-        for i in todo:
+        return self._restarted(todo, np.zeros((len(self._rows), self.suite.obs_dim), np.float32))
+
+    def _restarted(self, rows: Sequence[int], obs: NDArray) -> TensorDict:
+        """What precedes the first step of ``rows``, whose observations replace those in ``obs [rows, d]``."""
+        self._begin(rows, obs)
+        for i in rows:
             self._return[i], self._length[i], self._success[i] = 0, 0, False
             self._limit[i] = self.suite.horizon if self._begun else self._first[i]
-        done = torch.zeros(len(self._rows), 1, dtype=torch.bool)
-        return self._out(obs, {"done": done, "terminated": done.clone(), "truncated": done.clone()})
+        return self._out(obs, {key: torch.zeros(len(self._rows), 1, dtype=torch.bool) for key in FLAGS})
+
+    def step_and_maybe_reset(self, tensordict: TensorDictBase) -> tuple[TensorDictBase, TensorDictBase]:
+        """As TorchRL's own, to the bit, without checking what a step of ours is made of: half of what a step costs beside physics."""
+        after = self._step(tensordict)
+        done = after["done"]
+        if done.any():
+            begun = self._restarted(done.flatten().nonzero().flatten().tolist(), after[OBS].numpy().copy())
+        else:
+            begun = after.exclude("reward")
+        return tensordict.set("next", after), begun
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
         actions = tensordict[ACTION].numpy()
@@ -175,10 +188,9 @@ class VectorEnv(EnvBase):
     def _out(self, obs: np.ndarray, rest: dict[str, torch.Tensor]) -> TensorDict:
         stats = zip(STATS, (self._success, self._return, self._length), strict=True)
         values = {key: torch.from_numpy(value[:, None].copy()) for key, value in stats}
-        data = {OBS: torch.from_numpy(obs), TASK: self._task.clone(), **values, **rest}
-        return TensorDict(
-            data, self.batch_size, device="cpu"
-        )  # named, or TorchRL would convert every tensor, every step
+        data = {OBS: torch.from_numpy(obs), TASK: self._task, **values, **rest}
+        # With its device named, or TorchRL would convert every tensor, every step.
+        return TensorDict(data, self.batch_size, device="cpu")
 
     def close(self, *, raise_if_closed: bool = True) -> None:
         self._shut()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from tensordict import TensorDictBase
+from torchrl.envs import EnvBase
 from torchrl.envs.utils import check_env_specs
 
 from lit_mtrl.envs.base import Suite, VectorEnv, first_horizon
@@ -238,3 +239,26 @@ def test_suites_build_their_vector_environment() -> None:
     env = CountingSuite([None] * 3).vector([2, 0], copies=2, stagger=True)
     assert isinstance(env, VectorEnv) and env.batch_size == (4,)
     assert ends(play(env, 4)) == [[4], [4], [1], [2]]
+
+
+def test_a_step_is_torchrls_own() -> None:
+    """`VectorEnv.step_and_maybe_reset` against the one it replaces, through ends of some, all and none of the rows."""
+    ours, theirs = (VectorEnv(CountingSuite([2, None, 3]), range(3), copies=2, stagger=True) for _ in range(2))
+    states = []
+    for env in (ours, theirs):
+        env.set_seed(5)
+        states.append(env.reset())
+    ended = set()
+    for step in range(15):
+        action = torch.rand(6, 1, generator=torch.Generator().manual_seed(step)) * 2 - 1
+        for state in states:
+            state.set("action", action)
+        (a, states[0]), (b, states[1]) = (
+            ours.step_and_maybe_reset(states[0]),
+            EnvBase.step_and_maybe_reset(theirs, states[1]),
+        )
+        for mine, other in ((a, b), (states[0], states[1])):
+            assert set(mine.keys(True, True)) == set(other.keys(True, True))
+            assert (mine == other).all()
+        ended.add(int(a["next", "done"].sum()))
+    assert {0, 1} < ended
