@@ -160,7 +160,7 @@ class VectorEnv(EnvBase):
         return self._out(obs, {key: torch.zeros(len(self._rows), 1, dtype=torch.bool) for key in FLAGS})
 
     def step_and_maybe_reset(self, tensordict: TensorDictBase) -> tuple[TensorDictBase, TensorDictBase]:
-        """As TorchRL's own, to the bit, without checking what a step of ours is made of: half of what a step costs beside physics."""
+        """As TorchRL's own, to the bit (but for the old action, which it hands on), without checking what a step of ours is made of: half of what a step costs beside physics."""
         after = self._step(tensordict)
         done = after["done"]
         if done.any():
