@@ -19,13 +19,11 @@ missed or failed; 2, nothing was started.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import re
 import shlex
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -33,24 +31,23 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
+from benchmarks.asked import FULL, SMALL, Size, checks, speed, success
 from lit_mtrl.bench.machine import machine
 from lit_mtrl.bench.table import table
 from lit_mtrl.cli import Parser
 from lit_mtrl.labels import RUN
 from lit_mtrl.processes import die_with_parent
-from lit_mtrl.spec import MT10, ConfigError, require
+from lit_mtrl.spec import ConfigError, require
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUTS = ROOT / "outputs"
 EXPERIMENT = "mt10_mtmhsac_fast"
 GROUPS = ("tests", "bench", "training")
 SECTIONS = ("update", "end_to_end", "limits")
-PUBLISHED = {1024: {1_000_000: 0.41, 2_000_000: 0.64}, 256: {1_000_000: 0.28, 2_000_000: 0.50}}
-"""Width, frames and success: read from figure 4a of McLean et al. (2025)."""
 KEPT = ("config.yaml", "eval.csv", "metrics.csv")
 POLL = 10.0
 """Seconds between two looks at a run that trains."""
@@ -58,78 +55,8 @@ POLL = 10.0
 Entry = dict[str, Any]
 
 
-class Failed(Exception):
+class PartError(Exception):
     """A part ended without a result; the message says how."""
-
-
-class Size(NamedTuple):
-    """What differs between the checks and their trial on the CPU."""
-
-    name: str
-    frames: int
-    epoch_frames: int
-    every_epochs: int
-    widths: tuple[int, ...]
-    width: int
-    seconds: float
-    overrides: tuple[str, ...]
-    pytest: tuple[str, ...]
-    environment: dict[str, str]
-
-
-FULL = Size("gpu", 2_000_000, 200_000, 5, (1024, 256), 400, 2.0, (), ("-n", "8", "--dist", "worksteal"), {})
-SMALL = Size(
-    name="gpu_small",
-    frames=20_000,
-    epoch_frames=5_000,
-    every_epochs=2,
-    widths=(32, 16),
-    width=32,
-    seconds=0.2,
-    overrides=("replay.per_task=8", "replay.capacity=2_000", "eval.episodes=1", "collector.random_steps=200"),
-    pytest=("--collect-only",),
-    # Compiling takes a minute per batch, however small the network is; without Dynamo the mode is eager.
-    environment={"CUDA_VISIBLE_DEVICES": "", "TORCHDYNAMO_DISABLE": "1"},
-)
-
-
-class Check(NamedTuple):
-    """A figure, None if it was not measured, and what is asked: ``relation`` is at most, at least or within 0.1 of ``asked``, or None."""
-
-    name: str
-    relation: str | None
-    asked: float | None
-    measured: float | None
-    unit: str = ""
-
-    @property
-    def met(self) -> bool | None:
-        """None where nothing is asked, or nothing measured."""
-        if self.asked is None or self.measured is None:
-            return None
-        if self.relation == "within 0.1 of":
-            return round(abs(self.measured - self.asked), 6) <= 0.1
-        return self.measured <= self.asked if self.relation == "at most" else self.measured >= self.asked
-
-    def row(self, small: bool) -> dict[str, str]:
-        """For the table."""
-        asked = "-" if self.asked is None else f"{self.relation} {self.asked:,g} {self.unit}".strip()
-        measured = (
-            "-"
-            if self.measured is None
-            else f"{self.measured:,.3g}"
-            if self.measured < 1000
-            else f"{self.measured:,.0f}"
-        )
-        met = {True: "yes", False: "no", None: "not measured" if self.measured is None else "not asked"}[self.met]
-        if small and self.measured is not None:
-            met = "not judged (small)"
-        return {
-            "check": self.name,
-            "asked": asked,
-            "measured": f"{measured} {self.unit}".strip(" -") or "-",
-            "met": met,
-        }
 
 
 class Session:
@@ -141,10 +68,8 @@ class Session:
         self.parts: dict[str, Entry] = {}
         if self.file.exists():
             saved = json.loads(self.file.read_text())
-            require(
-                saved["size"] == size.name,
-                f"--out {self.out}: holds what was measured with and without --small; choose another folder",
-            )
+            other = f"--out {args.out}: holds the results of {saved['size']}, not of {size.name}; choose another folder"
+            require(saved["size"] == size.name, other)
             self.parts = saved["parts"]
 
     def todo(self) -> list[tuple[str, Callable[[Entry], None]]]:
@@ -170,15 +95,13 @@ class Session:
                 print(f"{name}: done before")
                 continue
             entry.pop("failed", None)
-            entry["commit"], entry["machine"] = (
-                self.args.commit,
-                machine(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
-            )
+            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            entry |= {"commit": self.args.commit, "machine": machine(device)}
             print(f"{name}: started at {time.strftime('%H:%M:%S')}, {self.log(name)}", flush=True)
             try:
                 function(entry)
                 print(f"{name}: {entry['seconds']:.0f} s", flush=True)
-            except Failed as error:
+            except PartError as error:
                 entry["failed"] = str(error)
                 print(f"{name}: failed, {error}", flush=True)
             self.save()
@@ -192,10 +115,11 @@ class Session:
     def tests(self, entry: Entry) -> None:
         """The tests marked ``gpu``."""
         code = self.call("tests", entry, ["pytest", "-m", "gpu", "-q", *self.size.pytest])
-        entry["summary"] = next(line for line in reversed(self.log("tests").read_text().splitlines()) if line.strip())
-        if code not in (0, 1):
-            raise Failed(f"pytest ended with {code}: {entry['summary']}")
+        lines = [line for line in self.log("tests").read_text().splitlines() if line.strip()]
+        entry["summary"], entry["failures"] = "".join(lines[-1:]), [line for line in lines if line.startswith("FAILED")]
         print(entry["summary"])
+        if code not in (0, 1):
+            raise PartError(f"pytest ended with {code}")
         entry["result"] = _count_failures(entry["summary"])
 
     def bench(self, section: str, entry: Entry) -> None:
@@ -206,7 +130,9 @@ class Session:
         command += ["--seconds", f"{self.size.seconds:g}", f"network.width={self.size.width}", *self.size.overrides]
         code = self.call(section, entry, [*command, "--json", str(found.relative_to(ROOT))])
         if code:
-            raise Failed(f"bench ended with {code}")
+            raise PartError(f"bench ended with {code}")
+        # Their rows are not what their names say.
+        entry["eager"] = [line for line in self.log(section).read_text().splitlines() if "run eagerly instead" in line]
         entry["result"] = json.loads(found.read_text())[section]
 
     def train(self, width: int, seed: int, entry: Entry) -> None:
@@ -219,18 +145,11 @@ class Session:
             if (folder / "checkpoints" / "last.ckpt").exists():
                 command += ["--resume", str(folder.relative_to(ROOT))]
             else:
-                command += [
-                    "--config",
-                    EXPERIMENT,
-                    f"network.width={width}",
-                    f"seed={seed}",
-                    "logger=csv",
-                    *size.overrides,
-                ]
-                command += [f"epoch_frames={size.epoch_frames}", f"eval.every_epochs={size.every_epochs}"]
+                command += ["--config", EXPERIMENT, f"network.width={width}", f"seed={seed}", *size.overrides]
+                command += ["logger=csv", f"epoch_frames={size.epoch_frames}", f"eval.every_epochs={size.every_epochs}"]
                 command += [f"experiment_name={size.name}", f"run_name={name}"]
             if code := self.call(name, entry, command, partial(self.collect, name, entry)):
-                raise Failed(f"fit ended with {code}; a further call continues it")
+                raise PartError(f"fit ended with {code}; a further call continues it")
         entry.setdefault("seconds", 0.0)
         self.collect(name, entry)
         commit = json.loads((folder / RUN).read_text())["tags"]["git_commit"]
@@ -280,64 +199,15 @@ class Session:
         """Where a part's output goes."""
         return OUTPUTS / self.size.name / f"{name}.log"
 
-    def checks(self) -> list[Check]:
-        """Every figure that something is asked of, measured or not, and those of all runs."""
-        result = {name: self.parts.get(name, {}).get("result") for name in ("tests", *SECTIONS)}
-        ms = next((row["update_ms"] for row in result["update"] or () if row["mode"] == "cudagraph"), None)
-        rate = next((row["frames_per_second"] for row in result["end_to_end"] or () if row["overlap"]), None)
-        checks = [
-            Check("tests that need a GPU", "at most", 0, result["tests"], "failed"),
-            Check(f"update, width {self.size.width}, cudagraph", "at most", 0.5, ms, "ms"),
-            Check(f"end to end, width {self.size.width}", "at least", 15_000, rate, "frames/s"),
-        ]
-        runs = [entry for entry in self.parts.values() if "success" in entry]
-        for width in sorted({*self.args.widths, *(run["width"] for run in runs)}, reverse=True):
-            own = [run for run in runs if run["width"] == width]
-            published = PUBLISHED.get(width, {})
-            for frames in sorted({*published, *(int(f) for run in own for f in run["success"])}):
-                values = [run["success"][str(frames)] for run in own if str(frames) in run["success"]]
-                name = f"success, width {width}, {frames:,} frames" + (
-                    f", {len(values)} seeds" if len(values) > 1 else ""
-                )
-                mean = statistics.mean(values) if values else None
-                checks.append(Check(name, "within 0.1 of", published.get(frames), mean))
-            rates = [run["frames_per_second"] for run in own if run.get("frames_per_second")]
-            if rates:
-                checks.append(Check(f"training, width {width}", None, None, statistics.median(rates), "frames/s"))
-        return checks
-
     def save(self) -> None:
         """Write ``gpu.json``, whole or not at all."""
         small = self.size is SMALL
-        checks = [{**check._asdict(), "met": None if small else check.met} for check in self.checks()]
+        found = checks(self.parts, self.args.widths, self.size)
+        rows = [{**check._asdict(), "met": None if small else check.met} for check in found]
         self.out.mkdir(parents=True, exist_ok=True)
         temporary = self.file.with_suffix(".new")
-        temporary.write_text(
-            json.dumps({"size": self.size.name, "checks": checks, "parts": self.parts}, indent=2) + "\n"
-        )
+        temporary.write_text(json.dumps({"size": self.size.name, "checks": rows, "parts": self.parts}, indent=2) + "\n")
         temporary.replace(self.file)
-
-
-def success(run: Path) -> dict[str, float]:
-    """Frames and mean success over tasks of every evaluation in ``run``'s ``eval.csv``."""
-    rows: dict[str, list[float]] = {}
-    for row in _rows(run / "eval.csv"):
-        rows.setdefault(row["frames"], []).append(float(row["success"]))
-    return {frames: round(statistics.mean(each), 4) for frames, each in rows.items() if len(each) == len(MT10)}
-
-
-def speed(run: Path) -> float | None:
-    """Median of ``metrics.csv``'s frames per second, once there are updates; without evaluations and checkpoints."""
-    rows = [row for row in _rows(run / "metrics.csv") if float(row["speed/updates_per_second"] or 0) > 0]
-    return statistics.median(float(row["speed/frames_per_second"]) for row in rows) if rows else None
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a table that another process may be writing: a last one that is not whole is left out."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if None not in row.values()]
 
 
 def _run(width: int, seed: int) -> str:
@@ -361,12 +231,8 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Size]:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="of the runs (0)")
     parser.add_argument("--frames", type=int, metavar="N", help="of every run (2_000_000)")
     parser.add_argument("--out", metavar="DIR", help="for gpu.json, and a folder of tables per run (results/gpu)")
-    parser.add_argument(
-        "--skip", nargs="+", default=[], choices=GROUPS, help="do without; all three: only show what there is"
-    )
-    parser.add_argument(
-        "--again", action="store_true", help="drop what there is of the selected parts, checkpoints included"
-    )
+    parser.add_argument("--skip", nargs="+", default=[], choices=GROUPS, help="all three: only show what there is")
+    parser.add_argument("--again", action="store_true", help="drop what there is of the selected parts, runs included")
     parser.add_argument("--commit", default=_commit(), metavar="TEXT", help="what is measured, where git cannot tell")
     parser.add_argument("--small", action="store_true", help="try the command on the CPU with tiny networks")
     args = parser.parse_args(argv)
@@ -382,9 +248,7 @@ def _check(args: argparse.Namespace, size: Size) -> None:
     require(args.small or torch.cuda.is_available(), "no GPU: PyTorch finds none here; try the command with --small")
     require(min(args.widths) > 0, f"--widths {min(args.widths)}: networks have one unit or more")
     whole = args.frames > 0 and args.frames % size.epoch_frames == 0
-    require(
-        whole, f"--frames {args.frames}: give a multiple of {size.epoch_frames:,}, the frames between two checkpoints"
-    )
+    require(whole, f"--frames {args.frames}: give a multiple of {size.epoch_frames:,}, as checkpoints are so far apart")
     for module, extra in (("envpool", "fast"), ("xdist", "dev")):
         require(find_spec(module) is not None, f"{module} is not installed: pip install 'lit_mtrl[{extra}]'")
 
@@ -402,10 +266,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; a further call continues", file=sys.stderr)
         return 130
-    checks = session.checks()
-    print("\n" + table([check.row(args.small) for check in checks]))
+    found = checks(session.parts, args.widths, size)
+    print("\n" + table([check.row(args.small) for check in found]))
     failed = any("failed" in session.parts.get(name, {}) for name, _ in session.todo())
-    return int(failed or (not args.small and any(check.met is False for check in checks)))
+    return int(failed or (not args.small and any(check.met is False for check in found)))
 
 
 if __name__ == "__main__":

@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
-from tensordict import TensorDictBase
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_mtrl.spec import ACTION, OBS, TASK, require
+
+if TYPE_CHECKING:
+    from tensordict import TensorDictBase
 
 HEAD_BOUND = 1e-3  # U(+-1e-3) for the policy head (McLean et al., 2025)
 RANDOM, EXPLORE = 0, 1

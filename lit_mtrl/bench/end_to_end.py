@@ -62,7 +62,7 @@ def end_to_end(cfg: DictConfig, seconds: float) -> list[dict[str, Any]]:
 
 def _short(cfg: DictConfig, folder: Path, overlap: bool) -> DictConfig:
     """``cfg`` with one iteration of warm-up, its files in ``folder``, and nothing beside the training."""
-    workers = cfg.collector.workers or default_workers(build_suite(cfg))
+    workers = cfg.collector.workers or default_workers(cfg, build_suite(cfg))
     values = {"output_dir": str(folder), "callbacks": {}, "trainer.devices": 1}
     values |= {"collector.random_steps": cfg.collector.steps, "collector.workers": workers}
     out = with_values(cfg, {**values, "collector.overlap": overlap})

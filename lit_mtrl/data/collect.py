@@ -29,13 +29,14 @@ from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType
 from torchrl.weight_update import SharedMemWeightSyncScheme
 
-from lit_mtrl.envs.base import STATS, Suite
+from lit_mtrl.envs.base import Suite
+from lit_mtrl.envs.vector import FLAGS, STATS
 from lit_mtrl.policies import ActingPolicy
 from lit_mtrl.processes import die_with_parent
 from lit_mtrl.spec import require
 
-FLAGS = ("done", "terminated", "truncated")
-"""What is left out of the batches, with the episode statistics: before a step they say nothing; after it they are under ``next``."""
+LEFT_OUT = ("collector", *STATS, *FLAGS)
+"""Of the batches: before a step they say nothing; after it they are under ``next``."""
 
 
 class WorkerError(RuntimeError):
@@ -49,7 +50,7 @@ class InterruptError(RuntimeError):
 class TaskCollector:
     """Collects n = ``steps`` vector steps at a time: ``[n * copies, T]``, row-major in time, column t being task t.
 
-    ``workers``: processes, each owning some of the tasks; 1 collects in this process. ``stagger``: see `lit_mtrl.envs.base`.
+    ``workers``: processes, each owning some of the tasks; 1 collects in this process. ``stagger``: see `lit_mtrl.envs.vector`.
     ``policy_device``: where the policy computes, the host for several workers. `publish` sends the policy's weights
     and orders; `restart` begins new episodes everywhere on a fresh random stream. None of these may be called during a `collect`
     in another thread.
@@ -135,7 +136,7 @@ class TaskCollector:
                 data = self._collector.rollout()  # [T * copies, n]
         else:
             data = self._guard(lambda: next(self._iterator))
-        data = data.exclude("collector", *STATS, *FLAGS).unflatten(0, (self.num_tasks, self.copies))
+        data = data.exclude(*LEFT_OUT).unflatten(0, (self.num_tasks, self.copies))
         return data.permute(2, 1, 0).reshape(self.steps * self.copies, self.num_tasks).contiguous()
 
     def interrupt(self) -> None:

@@ -55,7 +55,7 @@ class DataModule(lightning.LightningDataModule):
     environments per task. ``workers``: collecting processes. ``steps``: n, vector steps per iteration (a vector step is one step of
     every environment). ``random_steps``: vector steps of uniform actions without updates. ``updates_per_step``: gradient
     updates per vector step. ``capacity``, ``per_task``: of the replay; ``device``: where it lies (auto, cpu, cuda). ``stagger``: see
-    `lit_mtrl.envs.base`. ``overlap``: collect beside the updates. ``policy_device``: where the collecting policy computes (auto, cpu, cuda).
+    `lit_mtrl.envs.vector`. ``overlap``: collect beside the updates. ``policy_device``: where the collecting policy computes (auto, cpu, cuda).
     """
 
     def __init__(

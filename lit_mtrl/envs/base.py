@@ -1,4 +1,4 @@
-"""The contract of an environment suite, and the vector environment that runs one.
+"""The contract of an environment suite; free of PyTorch and TorchRL, so that evaluation processes start fast.
 
 A **suite** (`Suite`) is a small picklable description: it names its tasks in one-hot order, states sizes, horizon and goals, and
 builds single task environments. It travels to worker processes, which build only the tasks that they own.
@@ -7,37 +7,21 @@ A **task environment** (`TaskEnv`) is plain NumPy: ``reset(goal)`` starts an epi
 ``step`` advances it. It never truncates and never resets itself: the horizon belongs to its caller. `reset` must forget
 the past: the same goal and actions give the same episode, whatever was played before.
 
-`VectorEnv` drives many of them as one TorchRL `EnvBase` of batch size ``[tasks * copies]`` and owns what suites share: goals drawn
+`lit_mtrl.envs.vector.VectorEnv` drives many of them as one TorchRL `EnvBase` of batch size ``[tasks * copies]`` and owns what suites share: goals drawn
 anew at every reset, seeds, truncation at the horizon, the true last observation (under ``next``, taken before the reset),
 success latched over the episode, and episode statistics. A suite with a faster backend overrides `Suite.vector` and what `VectorEnv`
 does with task environments: ``_open``, ``_seed``, ``_begin``, ``_advance``, ``_shut``.
-
-All tasks begin together after seeding, so all are truncated, and reset, in the same step ever after. **Staggering** spreads this: it shortens the
-first episode after seeding of environment i of N (in the whole suite, task by task) to ``ceil((i + 1) / N * horizon)`` steps, at least one.
-Later episodes have the full horizon and so straddle the iterations in which others end; the first ones are shorter than their
-statistics lead one to expect.
 """
-
-# TorchRL's specs take tuples as shapes; their annotations do not say so.
-# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-import torch
 from numpy.typing import NDArray
-from tensordict import TensorDict, TensorDictBase
-from torchrl.data import Bounded, Categorical, Composite, Unbounded
-from torchrl.envs import EnvBase
 
-from lit_mtrl.spec import ACTION, OBS, TASK
-
-STATS = ("success", "episode_return", "episode_length")
-FLAGS = ("done", "terminated", "truncated")
+if TYPE_CHECKING:
+    from torchrl.envs import EnvBase
 
 
 class TaskEnv(Protocol):
@@ -75,128 +59,7 @@ class Suite(Protocol):
         ...
 
     def vector(self, tasks: Sequence[int], copies: int = 1, stagger: bool = False) -> EnvBase:
-        """``copies`` environments of each of ``tasks``, of batch size ``[tasks * copies]``; see `VectorEnv`."""
+        """``copies`` environments of each of ``tasks``, of batch size ``[tasks * copies]``; see `lit_mtrl.envs.vector.VectorEnv`."""
+        from lit_mtrl.envs.vector import VectorEnv
+
         return VectorEnv(self, tasks, copies, stagger)
-
-
-class VectorEnv(EnvBase):
-    """``copies`` environments of each of ``tasks`` (indices into the suite), row ``i * copies + j`` being copy j of ``tasks[i]``.
-
-    Random streams depend on (seed, task, copy) alone, so a task's episodes do not change with the worker that runs it.
-    ``stagger`` cuts first episodes short, see the module's text.
-    """
-
-    def __init__(self, suite: Suite, tasks: Sequence[int], copies: int = 1, stagger: bool = False):
-        rows = [(task, copy) for task in tasks for copy in range(copies)]
-        super().__init__(device="cpu", batch_size=[len(rows)])
-        self.suite, self._rows = suite, rows
-        self._open()
-        first = [first_horizon(suite, task, copy, copies) if stagger else suite.horizon for task, copy in rows]
-        self._first = np.array(first)
-        self._limit = self._first.copy()
-        self._task = torch.tensor([task for task, _ in rows])
-        self._return = np.zeros(len(rows), np.float32)
-        self._length = np.zeros(len(rows), np.int64)
-        self._success = np.zeros(len(rows), bool)
-        self._make_specs()
-        self._set_seed(0)
-
-    def _make_specs(self) -> None:
-        suite = self.suite
-        n = self.batch_size[0]
-        stats = {
-            "success": Categorical(2, shape=(n, 1), dtype=torch.bool),
-            "episode_return": Unbounded((n, 1)),
-            "episode_length": Unbounded((n, 1), dtype=torch.int64),
-        }
-        self.observation_spec = Composite(
-            {OBS: Unbounded((n, suite.obs_dim)), TASK: Categorical(len(suite.tasks), shape=(n,)), **stats}, shape=(n,)
-        )
-        self.action_spec = Bounded(-1, 1, (n, suite.action_dim))
-        self.reward_spec = Unbounded((n, 1))
-        flag = Categorical(2, shape=(n, 1), dtype=torch.bool)
-        flags = {"done": flag, "terminated": flag.clone(), "truncated": flag.clone()}
-        self.done_spec = Composite(flags, shape=(n,))  # pyright: ignore[reportArgumentType]
-
-    def _open(self) -> None:
-        """Build the environments of ``self._rows``."""
-        self._envs = [self.suite.make(task) for task, _ in self._rows]
-
-    def _seed(self, seed: int) -> None:
-        """Every row's random stream from here on."""
-        self._rngs = [np.random.default_rng((seed, task, copy)) for task, copy in self._rows]
-
-    def _begin(self, rows: Sequence[int], obs: NDArray) -> None:
-        """New episodes in ``rows``; writes their first observations into ``obs [rows, d]``."""
-        for i in rows:
-            obs[i] = self._envs[i].reset(int(self._rngs[i].integers(self.suite.num_goals)))
-
-    def _advance(self, actions: NDArray, obs: NDArray, reward: NDArray, terminated: NDArray) -> None:
-        """One step of every row; writes into ``obs [rows, d]``, ``reward [rows, 1]`` and ``terminated [rows, 1]``, and latches successes."""
-        for i, env in enumerate(self._envs):
-            obs[i], reward[i], terminated[i], success = env.step(actions[i])
-            self._success[i] |= success
-
-    def _shut(self) -> None:
-        """End the environments."""
-        for env in self._envs:
-            env.close()
-
-    def _set_seed(self, seed: int | None) -> None:
-        self._seed(seed or 0)
-        self._begun = False
-
-    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDict:
-        mask = None if tensordict is None else tensordict.get("_reset", None)
-        todo = range(len(self._rows)) if mask is None else mask.flatten().nonzero().flatten().tolist()
-        return self._restarted(todo, np.zeros((len(self._rows), self.suite.obs_dim), np.float32))
-
-    def _restarted(self, rows: Sequence[int], obs: NDArray) -> TensorDict:
-        """What precedes the first step of ``rows``, whose observations replace those in ``obs [rows, d]``."""
-        self._begin(rows, obs)
-        for i in rows:
-            self._return[i], self._length[i], self._success[i] = 0, 0, False
-            self._limit[i] = self.suite.horizon if self._begun else self._first[i]
-        return self._out(obs, {key: torch.zeros(len(self._rows), 1, dtype=torch.bool) for key in FLAGS})
-
-    def step_and_maybe_reset(self, tensordict: TensorDictBase) -> tuple[TensorDictBase, TensorDictBase]:
-        """As TorchRL's own, to the bit (but for the old action, which it hands on), without checking what a step of ours is made of: half of what a step costs beside physics."""
-        after = self._step(tensordict)
-        done = after["done"]
-        if done.any():
-            begun = self._restarted(done.flatten().nonzero().flatten().tolist(), after[OBS].numpy().copy())
-        else:
-            begun = after.exclude("reward")
-        return tensordict.set("next", after), begun
-
-    def _step(self, tensordict: TensorDictBase) -> TensorDict:
-        actions = tensordict[ACTION].numpy()
-        n = len(self._rows)
-        obs = np.empty((n, self.suite.obs_dim), np.float32)
-        reward = np.empty((n, 1), np.float32)
-        terminated = np.empty((n, 1), bool)
-        self._advance(actions, obs, reward, terminated)
-        self._begun = True
-        self._return += reward[:, 0]
-        self._length += 1
-        truncated = (self._length >= self._limit)[:, None] & ~terminated
-        flags = {"done": terminated | truncated, "terminated": terminated, "truncated": truncated}
-        return self._out(
-            obs, {"reward": torch.from_numpy(reward), **{k: torch.from_numpy(v) for k, v in flags.items()}}
-        )
-
-    def _out(self, obs: np.ndarray, rest: dict[str, torch.Tensor]) -> TensorDict:
-        stats = zip(STATS, (self._success, self._return, self._length), strict=True)
-        values = {key: torch.from_numpy(value[:, None].copy()) for key, value in stats}
-        data = {OBS: torch.from_numpy(obs), TASK: self._task, **values, **rest}
-        # With its device named, or TorchRL would convert every tensor, every step.
-        return TensorDict(data, self.batch_size, device="cpu")
-
-    def close(self, *, raise_if_closed: bool = True) -> None:
-        self._shut()
-        super().close(raise_if_closed=raise_if_closed)
-
-
-def first_horizon(suite: Suite, task: int, copy: int, copies: int) -> int:
-    """Steps of the first episode of a staggered environment: at least 1; the suite's last environment has the whole horizon."""
-    return math.ceil((task * copies + copy + 1) / (len(suite.tasks) * copies) * suite.horizon)

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_mtrl.envs.base import VectorEnv
 from lit_mtrl.envs.metaworld import MetaWorld
+from lit_mtrl.envs.vector import VectorEnv
 from lit_mtrl.spec import require
 
 SHIFTED = ("hammer", "shelf-place")

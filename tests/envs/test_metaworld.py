@@ -16,8 +16,8 @@ from metaworld.policies import ENV_POLICY_MAP
 from numpy.typing import NDArray
 from tensordict import TensorDictBase
 
-from lit_mtrl.envs.base import VectorEnv
 from lit_mtrl.envs.metaworld import MetaWorld, MetaWorldTask
+from lit_mtrl.envs.vector import VectorEnv
 from lit_mtrl.spec import MT10, MT25, MT50, OBS, ConfigError
 
 

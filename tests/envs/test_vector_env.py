@@ -12,9 +12,10 @@ from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import check_env_specs
 
-from lit_mtrl.envs.base import Suite, VectorEnv, first_horizon
+from lit_mtrl.envs.base import Suite
 from lit_mtrl.envs.metaworld import MetaWorld
 from lit_mtrl.envs.probes import KINDS, Probes
+from lit_mtrl.envs.vector import VectorEnv, first_horizon
 from lit_mtrl.spec import OBS
 
 GOALS = 1000
@@ -262,4 +263,4 @@ def test_a_step_is_torchrls_own() -> None:
             assert set(mine.keys(True, True)) == set(other.keys(True, True))
             assert (mine == other).all()
         ended.add(int(a["next", "done"].sum()))
-    assert {0, 1} < ended
+    assert 0 in ended and len(ended) > 2
