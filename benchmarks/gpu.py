@@ -8,12 +8,12 @@ bench     `bench` of ``mt10_mtmhsac_fast`` at width 400: at most 0.5 ms an updat
 training  `fit` of ``mt10_mtmhsac_fast``: success at 1M and 2M frames within 0.1 of McLean et al. (2025), for widths 1024 and 256
 
 What is trained is ``mt10_mtmhsac`` number for number, but for two things: EnvPool steps the environments of training, and the policy that acts is
-one iteration older, since collection is beside the updates. Evaluation is on the official environments. The published figures are means of ten
-seeds, ours of ``--seeds``.
+one iteration older, since collection is beside the updates. Evaluation is on the official environments. The published figures are of ten seeds,
+ours means of ``--seeds``.
 
-It may be cut off at any time and called again: ``gpu.json`` is written after every part, and the next call does what is missing. Runs are continued
-from the checkpoints in ``outputs/gpu``. Every part is a process of its own, with its output in ``outputs/gpu/<part>.log``. Exit code: 0, all met; 1, something was
-missed or failed; 2, nothing was started.
+It may be cut off at any time and called again: ``gpu.json`` is written after every part, and the next call does what is missing. Runs are
+continued from the checkpoints in ``outputs/gpu``. Every part is a process of its own, with its output in ``outputs/gpu/<part>.log``.
+Exit code: 0, all met; 1, something was missed or failed; 2, nothing was started.
 """
 
 from __future__ import annotations

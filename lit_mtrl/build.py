@@ -56,7 +56,6 @@ class Run:
             engine=cfg.engine.mode,
             precision=cfg.engine.precision,
             log_frames=cfg.logger.log_frames,
-            config=plain(cfg),
         )
         algorithm.objectives()  # raises on a wrong learning rate now, not after things have been started
         self.data = build_data(cfg, suite, algorithm)
@@ -74,6 +73,8 @@ class Run:
         device = self.trainer.strategy.root_device
         self.mode = resolve_mode(cfg.engine.mode, cfg.engine.precision, device.type)
         self.place = self.data.settle(device)
+        cfg.collector.policy_device = self.data.policy_device  # a measurement, so it belongs to the run from here on
+        self.agent.config = plain(cfg)
         if threads := cfg.trainer.threads or default_threads(cfg, device.type):
             torch.set_num_threads(threads)
 
@@ -130,7 +131,7 @@ class Run:
         return (
             f"lit_mtrl {__version__}: {self.cfg.algo.name} {self.cfg.network.name} on"
             f" {', '.join(f'{k} {v}' for k, v in tags.items())}; seed {self.cfg.seed}; {data.budget:,} frames in"
-            f" {data.epochs} epochs; {data.workers} collecting processes{' beside the updates' if data.overlap else ''};"
+            f" {data.epochs} epochs; {data.workers} collecting processes{' beside the updates' if data.overlap else ''}, the policy on {data.policy_device};"
             f" updates {self.mode} in {self.cfg.engine.precision} on {self.trainer.strategy.root_device},"
             f" {torch.get_num_threads()} threads; {self.place}; {self.folder}"
         )

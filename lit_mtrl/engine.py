@@ -51,8 +51,8 @@ class Engine:
         self.algorithm = algorithm
         self.device = next(algorithm.parameters()).device
         self.mode, self.precision = resolve_mode(mode, precision, self.device.type), precision
-        if precision == "tf32":
-            torch.backends.cuda.matmul.allow_tf32 = True
+        if self.device.type == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         self.updates = 0
         self._all = algorithm.objectives()
         self.objectives = tuple(o for o in self._all if o.loss is not None)

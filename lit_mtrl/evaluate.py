@@ -61,9 +61,10 @@ class Job:
 
     def _receive(self, timeout: float | None) -> None:
         for pipe in wait(list(self._waiting), timeout):
-            worker = self._waiting.pop(cast("Connection", pipe))
+            worker = self._waiting[cast("Connection", pipe)]
             for part, values in zip(worker.parts, worker.answer(), strict=True):
                 self._out[:, part.task, part.first : part.stop] = values
+            del self._waiting[cast("Connection", pipe)]
 
 
 class Evaluator:

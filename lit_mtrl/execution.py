@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -41,7 +42,7 @@ class Compiler:
                 return compiled(batch)
             except TorchDynamoException as error:
                 self.failed = True
-                reason = str(error).strip().splitlines()[0]
+                reason = str(getattr(error, "inner_exception", error)).strip().splitlines()[0]
                 log.warning("engine.mode=compile: compilation failed, updates run eagerly instead (%s)", reason)
                 return loss(batch)
 
@@ -62,31 +63,38 @@ class Graphs:
     ):
         self.update, self.optimizers = update, list(optimizers)
         self.failed = False
+        self._lane = Lane()
         self._calls: Counter[tuple[str, ...]] = Counter()
         self._replays: dict[tuple[str, ...], Callable[[], object]] = {}
         self._batch: TensorDictBase | None = None
+        self._keys: list[Any] = []
         self._inputs: list[Tensor] = []
 
     def __call__(self, due: tuple[str, ...], batch: TensorDictBase) -> None:
         """One update on ``batch [T, b]``, whose shapes and keys are always the same."""
         self._calls[due] += 1
         if self.failed or self._calls[due] <= WARM_UP:
-            self.update(due, batch)
+            self._lane.run(lambda: self.update(due, batch))
             return
         if self._batch is None:
+            self._keys = sorted(batch.keys(True, True), key=str)
             self._batch = batch.clone()
-            self._inputs = _leaves(self._batch)
-        torch._foreach_copy_(self._inputs, _leaves(batch))
-        if due not in self._replays:
-            try:
-                self._replays[due] = self._record(due, self._batch)
-            except RuntimeError as error:
-                self.failed = True
-                reason = str(error).strip().splitlines()[0]
-                log.warning("engine.mode=cudagraph: recording failed, updates run eagerly instead (%s)", reason)
-                self.update(due, batch)
-                return
+            self._inputs = [self._batch.get(key) for key in self._keys]
+        if due not in self._replays and not self._try_to_record(due, self._batch):
+            self._lane.run(lambda: self.update(due, batch))
+            return
+        torch._foreach_copy_(self._inputs, [batch.get(key) for key in self._keys])
         self._replays[due]()
+
+    def _try_to_record(self, due: tuple[str, ...], batch: TensorDictBase) -> bool:
+        try:
+            self._replays[due] = self._record(due, batch)
+        except RuntimeError as error:
+            self.failed = True
+            # What ends a recording that went wrong hides what went wrong in it.
+            reason = str(error.__context__ or error).strip().splitlines()[0]
+            log.warning("engine.mode=cudagraph: recording failed, updates run eagerly instead (%s)", reason)
+        return not self.failed
 
     def _record(self, due: tuple[str, ...], batch: TensorDictBase) -> Callable[[], object]:
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
@@ -94,20 +102,34 @@ class Graphs:
         for group in groups:
             group["capturable"] = True
         try:
-            return record(lambda: self.update(due, batch))
+            return self._lane.record(lambda: self.update(due, batch))
         finally:
             for group in groups:
                 group["capturable"] = False
 
 
-def record(call: Callable[[], None]) -> Callable[[], object]:
-    """What ``call`` does on the device, without doing it now."""
-    graph = torch.cuda.CUDAGraph()
-    # Other threads may go on using the device: the one that collects data does.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        call()
-    return graph.replay
+class Lane:
+    """The stream on which updates are tried and recorded; libraries and autograd remember the one that they were first used on."""
 
+    def __init__(self) -> None:
+        self._stream = torch.cuda.Stream()
 
-def _leaves(batch: TensorDictBase) -> list[Tensor]:
-    return [batch.get(key) for key in sorted(batch.keys(True, True), key=str)]
+    def run(self, call: Callable[[], None]) -> None:
+        """``call``, after what the present stream has been given, and before what it will be."""
+        present = torch.cuda.current_stream()
+        self._stream.wait_stream(present)
+        with torch.cuda.stream(self._stream):
+            call()
+        present.wait_stream(self._stream)
+
+    def record(self, call: Callable[[], None]) -> Callable[[], object]:
+        """What ``call`` does on the device, without doing it now."""
+        graph = torch.cuda.CUDAGraph()
+        # A recording that cannot be ended would leave its stream the present one. Other threads may go on using the device: the one that
+        # collects data does.
+        with (
+            torch.cuda.stream(torch.cuda.current_stream()),
+            torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
+        ):
+            call()
+        return graph.replay

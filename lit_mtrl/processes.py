@@ -36,8 +36,9 @@ def keep_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         m_trim_threshold, m_mmap_threshold = -1, -3
-        mallopt(m_trim_threshold, 2**31 - 1)
-        mallopt(m_mmap_threshold, 2**30)
+        # Older versions take no more than 32 MiB. If none is taken, the other setting would do harm: it ends glibc's own adaptation.
+        if mallopt(m_mmap_threshold, 2**30) or mallopt(m_mmap_threshold, 2**25):
+            mallopt(m_trim_threshold, 2**31 - 1)
 
 
 def hold(path: Path) -> TextIO:

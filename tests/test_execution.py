@@ -62,14 +62,19 @@ def assert_close(got: dict, want: dict, rtol: float) -> None:
         assert error <= rtol, (key, error)
 
 
-def again(call: Callable[[], None]) -> Callable[[], None]:
-    """In place of a CUDA graph: runs the same Python again, on the same buffers."""
-    return call
+class Here:
+    """In place of a stream and its graphs: runs the same Python again, on the same buffers."""
+
+    def run(self, call: Callable[[], None]) -> None:
+        call()
+
+    def record(self, call: Callable[[], None]) -> Callable[[], None]:
+        return call
 
 
 @pytest.fixture
 def pretend_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution, "record", again)
+    monkeypatch.setattr(execution, "Lane", Here)
     monkeypatch.setattr(engine_module, "resolve_mode", lambda mode, precision, device: mode)
 
 
@@ -158,6 +163,28 @@ class NoAdam(torch.optim.SGD):
 PAIRS = [(case, "pcgrad") for case in CASES] + [(("multi_head", {}), weighting) for weighting in WEIGHTINGS]
 
 
+@pytest.mark.gpu
+def test_a_recording_that_fails_leaves_nothing_behind(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An update that waits for the device while it is recorded, and only then."""
+    sac = make_sac(("mlp", {})).cuda()
+    loss = SAC.critic_loss
+
+    def waits(self: SAC, batch: TensorDict) -> TensorDict:
+        out = loss(self, batch)
+        if torch.cuda.is_current_stream_capturing():
+            out["loss"].sum().item()
+        return out
+
+    monkeypatch.setattr(SAC, "critic_loss", waits)
+    monkeypatch.setattr(logging.getLogger("lit_mtrl"), "propagate", True)
+    got, engine = trained(sac, "cudagraph", chunks=3)
+    assert engine._execute.failed and torch.cuda.current_stream() == torch.cuda.default_stream()
+    assert len([r for r in caplog.records if "recording failed" in r.message]) == 1
+    assert_close(got, trained(sac, "eager", chunks=3)[0], 1e-5)
+
+
 @pytest.mark.parametrize(("case", "weighting"), PAIRS, ids=str)
 def test_nothing_in_an_update_waits_for_the_device(
     case: tuple[str, dict], weighting: str, monkeypatch: pytest.MonkeyPatch
@@ -199,10 +226,13 @@ def test_a_compiler_that_fails_is_told_once(caplog: pytest.LogCaptureFixture, mo
 def test_a_graph_that_cannot_be_recorded_is_told_once(
     caplog: pytest.LogCaptureFixture, pretend_cuda: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def record(call: Callable[[], None]) -> Callable[[], None]:
-        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+    def record(self: Here, call: Callable[[], None]) -> Callable[[], None]:
+        try:
+            raise RuntimeError("operation not permitted when stream is capturing\nand more")
+        finally:
+            raise RuntimeError("operation failed due to a previous error")  # as the end of a recording does
 
-    monkeypatch.setattr(execution, "record", record)
+    monkeypatch.setattr(Here, "record", record)
     monkeypatch.setattr(logging.getLogger("lit_mtrl"), "propagate", True)
     sac = make_sac(("mlp", {}))
     assert_close(trained(sac, "cudagraph")[0], trained(sac, "eager")[0], 0)

@@ -62,10 +62,9 @@ def end_to_end(cfg: DictConfig, seconds: float) -> list[dict[str, Any]]:
 
 def _short(cfg: DictConfig, folder: Path, overlap: bool) -> DictConfig:
     """``cfg`` with one iteration of warm-up, its files in ``folder``, and nothing beside the training."""
-    workers = cfg.collector.workers or default_workers(cfg, build_suite(cfg))
     values = {"output_dir": str(folder), "callbacks": {}, "trainer.devices": 1}
-    values |= {"collector.random_steps": cfg.collector.steps, "collector.workers": workers}
-    out = with_values(cfg, {**values, "collector.overlap": overlap})
+    out = with_values(cfg, {**values, "collector.random_steps": cfg.collector.steps, "collector.overlap": overlap})
+    out.collector.workers = out.collector.workers or default_workers(out, build_suite(out))
     out.logger = OmegaConf.merge(
         OmegaConf.load(conf_dir() / "logger" / "csv.yaml"), {"log_frames": cfg.logger.log_frames}
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from lit_mtrl.bench.timing import turns
 from lit_mtrl.bench.update import learner
 from lit_mtrl.bench.variants import backends, learner_device, with_env
 from lit_mtrl.build import build_suite
+from lit_mtrl.envs.base import Suite
 from lit_mtrl.envs.metaworld import MetaWorld
 
 STEPS = 10
@@ -37,15 +38,23 @@ def _stepping(cfg: DictConfig, seconds: float) -> list[dict[str, Any]]:
     own = build_suite(cfg)
     suite = build_suite(with_env(cfg, "metaworld")) if isinstance(own, MetaWorld) else own
     workers, tasks = min(len(os.sched_getaffinity(0)), len(suite.tasks)), len(suite.tasks)
+    with ExitStack() as stack:
+        return _stepped(suite, workers, tasks, "envpool" in backends(cfg), seconds, stack)
+
+
+def _stepped(
+    suite: Suite, workers: int, tasks: int, envpool: bool, seconds: float, stack: ExitStack
+) -> list[dict[str, Any]]:
     cores = Cores(suite, workers)
+    stack.callback(cores.close)
     calls = {f"environment class, {workers} processes": (partial(cores.run, "environment", STEPS), tasks)}
     if isinstance(suite, MetaWorld):
         calls |= {f"5 mj_step + mj_forward, {workers} processes": (partial(cores.run, "physics", STEPS), tasks)}
-    pools = {n: Pools(suite.tasks, n, suite.horizon) for n in COPIES} if "envpool" in backends(cfg) else {}
-    calls |= {f"EnvPool, {n} per task": (partial(pool.step, STEPS), tasks * n) for n, pool in pools.items()}
+    for n in COPIES if envpool else ():
+        pools = Pools(suite.tasks, n, suite.horizon)
+        stack.callback(pools.close)
+        calls[f"EnvPool, {n} per task"] = partial(pools.step, STEPS), tasks * n
     times = turns({name: call for name, (call, _) in calls.items()}, seconds)
-    for each in (cores, *pools.values()):
-        each.close()
     return [_row(name, STEPS * calls[name][1] / statistics.median(t), "frames/s") for name, t in times.items()]
 
 

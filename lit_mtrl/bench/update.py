@@ -45,6 +45,7 @@ def available_modes(device: torch.device) -> list[str]:
 
 
 def _network(cfg: DictConfig, modes: Sequence[str], per_task: int, seconds: float) -> list[dict[str, Any]]:
+    torch._dynamo.reset()  # it compiles a function eight times at most, and a loss is one function for all networks
     updates = UPDATES[learner_device(cfg).type]
     eager, chunk = learner(cfg, "eager", per_task, updates)
     products = record(lambda: eager.update(chunk[0]))

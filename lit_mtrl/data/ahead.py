@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 
 from tensordict import TensorDictBase
 
 from lit_mtrl.data.collect import TaskCollector
+
+log = logging.getLogger("lit_mtrl")
 
 PATIENCE = 60.0
 """Seconds that `close` waits for a collection that does not end; whoever shuts the collector down then ends it."""
@@ -43,4 +46,6 @@ class Ahead:
         if self._flight is not None:
             self.collector.interrupt()
             stuck = bool(wait_for([self._flight], PATIENCE).not_done)
+            if stuck:
+                log.warning("the collection does not end; its environments are shut down")
         self._thread.shutdown(wait=not stuck, cancel_futures=True)

@@ -8,7 +8,6 @@ NOTE 1: with ``overlap`` the environments collect iteration i + 1 while the lear
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,8 +28,6 @@ from lit_mtrl.envs.base import Suite
 from lit_mtrl.policies import EXPLORE, RANDOM
 from lit_mtrl.spec import DONE, EPISODE_LENGTH, EPISODE_RETURN, STORED, SUCCESS, require
 from lit_mtrl.suggest import unknown
-
-log = logging.getLogger("lit_mtrl")
 
 
 @dataclass
@@ -113,9 +110,10 @@ class DataModule(lightning.LightningDataModule):
         return self.budget // self.epoch_frames
 
     def settle(self, learner: torch.device) -> Place:
-        """Decide where the replay lies if the learner is on ``learner``; raises `ConfigError` if it does not fit."""
+        """Decide where the replay lies and the policy acts if the learner is on ``learner``; raises `ConfigError` if the replay does not fit."""
         if self.place is None:
             self.place = place_replay(self.device, learner, self.suite, self.capacity)
+            self.policy_device = self._acting_device(learner).type
         return self.place
 
     def setup(self, stage: str) -> None:
@@ -125,22 +123,19 @@ class DataModule(lightning.LightningDataModule):
         place = self.settle(learner)
         sizes = len(self.suite.tasks), self.capacity, self.per_task, self.seed
         self.replay = PerTaskReplay(*sizes, device=place.device, learner=learner)
-        acting = self._acting_device(learner)
+        acting = learner if learner.type == self.policy_device else torch.device(self.policy_device)
         self.collector = TaskCollector(
             self.suite, self.policy, self.steps, self.copies, self.workers, stagger=self.stagger, policy_device=acting
         )
         self._ahead = Ahead(self.collector) if self.overlap else None
 
     def _acting_device(self, learner: torch.device) -> torch.device:
-        gpu = learner if learner.type == "cuda" else torch.device("cuda")
-        if self.policy_device == "cuda":
-            return gpu
         host = torch.device("cpu")
-        if self.policy_device == "cpu" or self.workers > 1 or learner.type != "cuda":
+        if self.policy_device != "auto":
+            return torch.device(self.policy_device)
+        if self.workers > 1 or learner.type != "cuda":
             return host
-        device = faster_device(self.policy, self.suite, self.copies, (host, gpu))
-        log.info("policy: collects on %s, where it was faster", device)
-        return device
+        return faster_device(self.policy, self.suite, self.copies, (host, learner))
 
     def teardown(self, stage: str) -> None:
         if self._ahead is not None:

@@ -165,19 +165,18 @@ def test_overlap_with_worker_processes_repeats_itself(learner: Learner) -> None:
 
 @pytest.mark.parametrize("learner", [{"overlap": True}], indirect=True, ids=["overlap"])
 def test_the_environments_step_while_the_learner_is_busy(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
-    collect, threads = TaskCollector.collect, []
+    collect, threads, begun = TaskCollector.collect, [], threading.Semaphore(0)
 
-    def slow(self: TaskCollector):
+    def told(self: TaskCollector):
         threads.append(threading.current_thread())
-        time.sleep(0.05)
+        begun.release()
         return collect(self)
 
-    monkeypatch.setattr(TaskCollector, "collect", slow)
-    waits = []
-    for iteration in learner.data:
-        time.sleep(0.15)
-        waits.append(iteration.collect_seconds)
-    assert waits[0] > 0.05 and max(waits[1:]) < 0.05
+    monkeypatch.setattr(TaskCollector, "collect", told)
+    assert begun.acquire(blocking=False) is False
+    for done, _ in enumerate(learner.data, 1):
+        if done < len(learner.data):  # while the loop is here, the next collection begins
+            assert begun.acquire(timeout=60) and (done > 1 or begun.acquire(timeout=60))
     assert threads[0] is threading.main_thread() and threads[1] is not threading.main_thread()
     assert len(set(threads[1:])) == 1 and len(threads) == len(learner.data)  # nothing is left in flight
 
@@ -199,7 +198,14 @@ def test_collecting_in_a_thread_leaves_the_learners_threads_alone() -> None:
 @OVERLAP
 def test_an_environments_error_is_the_learners(overlap: bool) -> None:
     learner = Learner(
-        build(overlap=overlap, suite=Raising(kind="endless", horizon=HORIZON), copies=1, epoch_frames=60, frames=960)
+        build(
+            overlap=overlap,
+            suite=Raising(kind="endless", horizon=HORIZON),
+            copies=1,
+            epoch_frames=60,
+            frames=960,
+            random_steps=10**6,  # no updates
+        )
     )
     with pytest.raises(ValueError, match="the gripper fell off"):
         for _ in range(16):

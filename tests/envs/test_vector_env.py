@@ -263,4 +263,4 @@ def test_a_step_is_torchrls_own() -> None:
             assert set(mine.keys(True, True)) == set(other.keys(True, True))
             assert (mine == other).all()
         ended.add(int(a["next", "done"].sum()))
-    assert 0 in ended and len(ended) > 2
+    assert len(ended) > 2
