@@ -28,7 +28,7 @@ from lit_mtrl.folder import LOCK, require_idle
 from lit_mtrl.labels import RUN, build_logger, counts, tags
 from lit_mtrl.logger import CSVLogger
 from lit_mtrl.make import make, plain
-from lit_mtrl.processes import hold, keep_freed_memory
+from lit_mtrl.processes import hold
 from lit_mtrl.spec import ConfigError, require, task_names
 from lit_mtrl.tables import keep_rows_until
 from lit_mtrl.weighting.base import Weighting
@@ -44,7 +44,6 @@ class Run:
         """Build everything and touch no file; with ``checkpoint``, the run in ``output_dir`` will be continued from it."""
         _quiet()
         lightning.seed_everything(cfg.seed, verbose=False)
-        keep_freed_memory()
         self.cfg, self.folder, self.checkpoint = cfg, Path(cfg.output_dir), checkpoint
         self.done = checkpoint["lit_mtrl"]["frames"] if checkpoint else 0
         suite = build_suite(cfg)
@@ -75,8 +74,8 @@ class Run:
         self.place = self.data.settle(device)
         cfg.collector.policy_device = self.data.policy_device  # a measurement, so it belongs to the run from here on
         self.agent.config = plain(cfg)
-        if threads := cfg.trainer.threads or default_threads(cfg, device.type):
-            torch.set_num_threads(threads)
+        if cfg.trainer.threads:
+            torch.set_num_threads(cfg.trainer.threads)
 
     def fit(self) -> None:
         """Train to the end of the budget."""
@@ -168,33 +167,18 @@ def build_part(part: DictConfig, network: DictConfig, suite: Suite) -> torch.nn.
 
 def build_data(cfg: DictConfig, suite: Suite, algorithm: Algorithm) -> DataModule:
     """Collector, replay and budget."""
-    collector: Any = {**cfg.collector, "workers": cfg.collector.workers or default_workers(cfg, suite)}
+    collector: Any = {**cfg.collector, "workers": cfg.collector.workers or default_workers(suite)}
     budget: Any = dict(seed=cfg.seed, frames=cfg.frames, epoch_frames=cfg.epoch_frames)
     environments: Any = dict(copies=cfg.env.copies, stagger=cfg.env.stagger)
     return DataModule(suite, algorithm, **environments, **budget, **collector, **cfg.replay)
 
 
-def default_workers(cfg: DictConfig, suite: Suite) -> int:
-    """One collecting process per core, half of them beside updates on the CPU, but no more than tasks; one if the environments have threads.
+def default_workers(suite: Suite) -> int:
+    """One collecting process per core, but no more than tasks; one if the environments have threads of their own.
 
     `fit` writes it into the configuration: noise depends on it.
     """
-    if suite.threaded:
-        return 1
-    cores = len(os.sched_getaffinity(0))
-    return min(max(1, cores // 2) if _shares_cores(cfg) else cores, len(suite.tasks))
-
-
-def default_threads(cfg: DictConfig, device: str) -> int:
-    """Threads of the learner: half of the cores where environments step beside its updates, else 0, PyTorch's choice."""
-    return max(1, len(os.sched_getaffinity(0)) // 2) if cfg.collector.overlap and device == "cpu" else 0
-
-
-def _shares_cores(cfg: DictConfig) -> bool:
-    gpu = cfg.trainer.accelerator in ("gpu", "cuda") or (
-        cfg.trainer.accelerator == "auto" and torch.cuda.is_available()
-    )
-    return cfg.collector.overlap and not gpu
+    return 1 if suite.threaded else min(len(os.sched_getaffinity(0)), len(suite.tasks))
 
 
 def build_trainer(cfg: DictConfig, epochs: int, callbacks: list[Any], loggers: list[Any]) -> lightning.Trainer:

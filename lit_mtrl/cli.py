@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from lit_mtrl.processes import spin_briefly
+from lit_mtrl.processes import keep_freed_memory, spin_briefly
 from lit_mtrl.spec import ConfigError
 
 OVERRIDE = re.compile(r"--([\w./@]+=.*)", re.DOTALL)
@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: 0 done, 1 failed while running, 2 nothing was started because the input is wrong."""
     argv = list(sys.argv[1:] if argv is None else argv)
     spin_briefly()
+    keep_freed_memory()
     try:
         args = _parse(argv)
         from lit_mtrl import commands

@@ -43,7 +43,7 @@ def fit(args: argparse.Namespace) -> int:
 
     if args.resume is None:
         require_free(Path(cfg.output_dir))
-        checkpoint, workers = None, default_workers(cfg, build_suite(cfg))
+        checkpoint, workers = None, default_workers(build_suite(cfg))
     else:
         checkpoint = resumed(cfg)
         workers = checkpoint["lit_mtrl"]["config"]["collector"]["workers"]
