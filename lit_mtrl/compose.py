@@ -110,7 +110,10 @@ def override_saved(base: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
 def upgraded(saved: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """A saved configuration in its present form, with `LATER` keys; before there was a choice per objective, ``weighting`` had one name."""
-    saved = {**saved, **{group: {**LATER[group], **saved[group]} for group in LATER if group in saved}}
+    lacking = {
+        group: {k: v for k, v in later.items() if k not in saved.get(group, {})} for group, later in LATER.items()
+    }
+    saved = {**saved, **{group: {**saved[group], **more} for group, more in lacking.items() if group in saved and more}}
     weighting = saved.get("weighting", {})
     name = weighting.get("name")
     if not isinstance(name, str):

@@ -137,7 +137,7 @@ class VectorEnv(EnvBase):
     def _out(self, obs: np.ndarray, rest: dict[str, torch.Tensor]) -> TensorDict:
         stats = zip(STATS, (self._success, self._return, self._length), strict=True)
         values = {key: torch.from_numpy(value[:, None].copy()) for key, value in stats}
-        data = {OBS: torch.from_numpy(obs), TASK: self._task, **values, **rest}
+        data = {OBS: torch.from_numpy(obs), TASK: self._task.clone(), **values, **rest}
         # With its device named, or TorchRL would convert every tensor, every step.
         return TensorDict(data, self.batch_size, device="cpu")
 
