@@ -59,8 +59,8 @@ class Engine:
         passive = [o for o in self._all if o.loss is None]
         assert len(passive) <= 1, "an algorithm has one objective without a loss at most"
         self.shared = passive[0] if passive else None
-        unknown = set(weightings or {}) - {o.name for o in self.objectives}
-        require(not unknown, f"weighting.{'/'.join(sorted(unknown))}: the algorithm has no such objective")
+        strangers = set(weightings or {}) - {o.name for o in self.objectives}
+        require(not strangers, f"weighting.{'/'.join(sorted(strangers))}: the algorithm has no such objective")
         mean = Mean(algorithm.num_tasks)
         self.weightings = {o.name: (weightings or {}).get(o.name) or mean for o in self.objectives}
         self._tapes = {o.name: Tape(algorithm, o.params) for o in self.objectives}
