@@ -47,6 +47,7 @@ class Run:
         self.cfg, self.folder, self.checkpoint = cfg, Path(cfg.output_dir), checkpoint
         self.done = checkpoint["lit_mtrl"]["frames"] if checkpoint else 0
         suite = build_suite(cfg)
+        suite.check()
         algorithm = build_algorithm(cfg, suite)
         self.agent = Agent(
             algorithm,

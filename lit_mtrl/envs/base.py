@@ -58,6 +58,9 @@ class Suite(Protocol):
         """What a table of results must state: backend, rewards, horizon, goals."""
         ...
 
+    def check(self) -> None:
+        """Raise `ConfigError` on what the installed backend lacks; asked before a run starts, and too slow for the constructor."""
+
     def vector(self, tasks: Sequence[int], copies: int = 1, stagger: bool = False) -> EnvBase:
         """``copies`` environments of each of ``tasks``, of batch size ``[tasks * copies]``; see `lit_mtrl.envs.vector.VectorEnv`."""
         from lit_mtrl.envs.vector import VectorEnv

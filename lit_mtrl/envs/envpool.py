@@ -61,16 +61,18 @@ class EnvPool(MetaWorld):
         require(threads >= 0, f"env.threads={threads}: threads per pool; 0 chooses")
         self.threads = threads
 
-    def vector(self, tasks: Sequence[int], copies: int = 1, stagger: bool = False) -> EnvPoolVector:
-        """``copies`` environments of each of ``tasks``; `ConfigError` on a task that the installed EnvPool lacks."""
+    def check(self) -> None:
         from envpool.registration import list_all_envs
 
         known = set(list_all_envs())
-        for name in (self.tasks[task] for task in tasks):
+        for name in self.tasks:
             require(
                 env_id(name) in known,
                 f"benchmark.tasks={name}: the installed EnvPool lacks this task; leave it out, or use env=metaworld",
             )
+
+    def vector(self, tasks: Sequence[int], copies: int = 1, stagger: bool = False) -> EnvPoolVector:
+        self.check()
         return EnvPoolVector(self, tasks, copies, stagger)
 
     def tags(self) -> dict[str, str]:
