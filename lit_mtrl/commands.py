@@ -120,7 +120,7 @@ def bench(args: argparse.Namespace) -> int:
 
     found = measure(cfg, Options(only, networks, args.seconds, args.compare), partial(print, flush=True))
     if file:
-        file.write_text(json.dumps({"command": shlex.join(sys.argv), **found}, indent=2) + "\n")
+        file.write_text(json.dumps({"command": shlex.join(["lit_mtrl", *sys.argv[1:]]), **found}, indent=2) + "\n")
     return 0
 
 
