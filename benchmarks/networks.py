@@ -31,22 +31,20 @@ from timeit import timeit
 
 import torch
 from omegaconf import DictConfig
-from tensordict import TensorDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_mtrl.algos.sac import SAC
+from lit_mtrl.bench.update import transitions
 from lit_mtrl.build import build_algorithm, build_part, build_suite
 from lit_mtrl.compose import compose, groups
 from lit_mtrl.engine import Engine, param_count
-from lit_mtrl.envs.base import Suite
 from lit_mtrl.match import match_width
 from lit_mtrl.nets.care import CARE
 from lit_mtrl.nets.layers import ExpertDense, mix
 from lit_mtrl.nets.moore import MOORE
 from lit_mtrl.nets.paco import ComposedDense, PaCo
 from lit_mtrl.nets.soft_modules import SoftModules
-from lit_mtrl.spec import ACTION, NEXT_OBS, OBS, REWARD, TERMINATED
 
 # The papers' sizes, as overrides of ``network``; what follows a dash tells two rows of one network apart.
 SIZES = {
@@ -100,7 +98,7 @@ def update(benchmark: str, case: str, args: argparse.Namespace) -> dict:
     other = compose([f"{benchmark}_mtmhsac"], ["network=multi_head", f"network.width={found[0]}"])
     matched = build_algorithm(other, suite)
     assert isinstance(algorithm, SAC) and isinstance(matched, SAC)
-    batch = random_batch(len(suite.tasks), args.per_task, suite=suite)
+    batch = transitions(suite, len(suite.tasks), args.per_task)
     calls = [partial(Engine(each).update, batch) for each in (algorithm, matched)]
     (ms, matched_ms), ratio, repeats = turns(calls, args)
     row = {
@@ -112,18 +110,6 @@ def update(benchmark: str, case: str, args: argparse.Namespace) -> dict:
     row |= {"matched_width": other.network.width, "matched_actor": param_count(matched.actor)}
     row |= {"matched_critic": param_count(matched.critic), "ms": ms, "matched_ms": matched_ms}
     return {**row, "ratio": ratio, "repeats": repeats}
-
-
-def random_batch(*shape: int, suite: Suite) -> TensorDict:
-    """Transitions ``[T, b]`` with rewards in Meta-World's range, 0 to 10."""
-    values = {
-        OBS: torch.randn(*shape, suite.obs_dim),
-        ACTION: torch.rand(*shape, suite.action_dim) * 2 - 1,
-        NEXT_OBS: torch.randn(*shape, suite.obs_dim),
-        REWARD: torch.rand(*shape, 1) * 10,
-        TERMINATED: torch.zeros(*shape, 1, dtype=torch.bool),
-    }
-    return TensorDict(values, batch_size=shape)  # pyright: ignore[reportArgumentType]
 
 
 def forward_backward(benchmark: str, case: str, args: argparse.Namespace) -> dict:

@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.networks import random_batch
 from callbacks.plasticity import Plasticity
 from lit_mtrl.agent import Agent
+from lit_mtrl.bench.update import transitions
 from lit_mtrl.build import build_algorithm, build_suite
 from lit_mtrl.compose import compose
 
@@ -43,7 +43,7 @@ def cost(experiment: str, width: int, updates: int, rounds: int) -> dict[str, An
     agent = Agent(build_algorithm(cfg, suite), list(suite.tasks))
     agent.configure_optimizers()
     assert agent.engine is not None
-    batch = random_batch(len(suite.tasks), cfg.replay.per_task, suite=suite)
+    batch = transitions(suite, len(suite.tasks), cfg.replay.per_task)
     engine, chunk = agent.engine, batch.expand(updates, *batch.shape)
     with tempfile.TemporaryDirectory() as folder:
         trainer: Any = SimpleNamespace(default_root_dir=folder, loggers=[])

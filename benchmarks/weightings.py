@@ -38,8 +38,9 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-from benchmarks.networks import HEAVY_SECONDS, machine, random_batch, show
+from benchmarks.networks import HEAVY_SECONDS, machine, show
 from lit_mtrl.algos.base import Objective
+from lit_mtrl.bench.update import transitions
 from lit_mtrl.build import build_algorithm, build_suite, build_weightings
 from lit_mtrl.compose import compose, groups
 from lit_mtrl.engine import Engine
@@ -94,7 +95,7 @@ def prepare(case: Case, args: argparse.Namespace) -> tuple[Engine, TensorDict]:
     suite = build_suite(cfg)
     engine = SeparateBackwards if case.weighting == SEPARATE else Engine
     built = engine(build_algorithm(cfg, suite), build_weightings(cfg, suite), cfg.engine.mode)
-    return built, random_batch(len(suite.tasks), args.per_task, suite=suite)
+    return built, transitions(suite, len(suite.tasks), args.per_task)
 
 
 def updates(rows: list[Case], args: argparse.Namespace) -> list[dict]:

@@ -22,8 +22,8 @@ from lit_mtrl.agent import Agent
 from lit_mtrl.algos.base import Algorithm
 from lit_mtrl.checkpoint import find_sidecar
 from lit_mtrl.data.module import DataModule
-from lit_mtrl.engine import resolve_mode
 from lit_mtrl.envs.base import Suite
+from lit_mtrl.execution import resolve_mode
 from lit_mtrl.folder import LOCK, require_idle
 from lit_mtrl.labels import RUN, build_logger, counts, tags
 from lit_mtrl.logger import CSVLogger

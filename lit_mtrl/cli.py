@@ -121,7 +121,7 @@ def _bench_options(bench: argparse.ArgumentParser) -> None:
         help="to update in every mode; default: all, but in eager except for the configured one",
     )
     bench.add_argument("--seconds", type=float, default=2.0, metavar="S", help="how long to measure each figure (2)")
-    bench.add_argument("--compare", action="store_true", help="time gymnasium's AsyncVectorEnv, and the peer, too")
+    bench.add_argument("--compare", action="store_true", help="time gymnasium's AsyncVectorEnv, too")
     bench.add_argument("--json", metavar="FILE", help="write all figures there")
 
 

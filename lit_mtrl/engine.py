@@ -17,17 +17,13 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
 from lit_mtrl.algos.base import Algorithm, Objective
-from lit_mtrl.execution import Compiler, Graphs, Loss
+from lit_mtrl.execution import Compiler, Graphs, Loss, resolve_mode
 from lit_mtrl.nets.tape import Tape
 from lit_mtrl.spec import require
-from lit_mtrl.suggest import unknown
 from lit_mtrl.weighting.base import Weighting
 from lit_mtrl.weighting.mean import Mean
 
 log = logging.getLogger("lit_mtrl")
-
-MODES = ("eager", "compile", "cudagraph", "compile+cudagraph")
-PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 class Engine:
@@ -246,16 +242,6 @@ class Engine:
         for parameter, buffer in zip(objective.params, self._grads[objective.name], strict=True):
             parameter.grad = buffer
         self.optimizers[objective.name].step()
-
-
-def resolve_mode(mode: str, precision: str, device: str) -> str:
-    """The mode that ``mode`` (possibly ``auto``) is on a device of type ``device``; `ConfigError` if it, or the precision, does not exist there."""
-    require(mode in ("auto", *MODES), unknown("engine.mode", mode, ("auto", *MODES)))
-    require(precision in PRECISIONS, unknown("engine.precision", precision, PRECISIONS))
-    gpu = device == "cuda"
-    require(gpu or "cudagraph" not in mode, f"engine.mode={mode}: needs a GPU, and this run has none; use engine=eager")
-    require(gpu or precision != "tf32", "engine.precision=tf32: exists on GPUs only; use fp32 or bf16")
-    return ("cudagraph" if gpu else "eager") if mode == "auto" else mode
 
 
 def _norm(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:

@@ -15,12 +15,27 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
+from lit_mtrl.spec import require
+from lit_mtrl.suggest import unknown
+
 log = logging.getLogger("lit_mtrl")
 
+MODES = ("eager", "compile", "cudagraph", "compile+cudagraph")
+PRECISIONS = ("fp32", "tf32", "bf16")
 WARM_UP = 3
 """Updates of each kind that run eagerly before one is recorded: optimizers make their state, libraries their workspaces."""
 
 Loss = Callable[[TensorDictBase], TensorDict]
+
+
+def resolve_mode(mode: str, precision: str, device: str) -> str:
+    """The mode that ``mode`` (possibly ``auto``) is on a device of type ``device``; `ConfigError` if it, or the precision, does not exist there."""
+    require(mode in ("auto", *MODES), unknown("engine.mode", mode, ("auto", *MODES)))
+    require(precision in PRECISIONS, unknown("engine.precision", precision, PRECISIONS))
+    gpu = device == "cuda"
+    require(gpu or "cudagraph" not in mode, f"engine.mode={mode}: needs a GPU, and this run has none; use engine=eager")
+    require(gpu or precision != "tf32", "engine.precision=tf32: exists on GPUs only; use fp32 or bf16")
+    return ("cudagraph" if gpu else "eager") if mode == "auto" else mode
 
 
 class Compiler:

@@ -21,7 +21,7 @@ def die_with_parent(gently: bool = False) -> None:
 def spin_briefly() -> None:
     """Let GNU's OpenMP threads wait for each other asleep after a short while, unless the user said how; call it before PyTorch is imported.
 
-    By default they spin for milliseconds on a core that something else could use. On two cores, 10 % less for an update of MT10 at width 400
+    By default they spin for milliseconds on a core that something else could use. On two cores, 8 % less for an update of MT10 at width 400
     alone, a third to a half less beside another busy process.
     """
     if "OMP_WAIT_POLICY" not in os.environ:

@@ -125,10 +125,12 @@ def test_losses_are_traced_whole(case: tuple[str, dict], monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ONE_EACH, ids=str)
-def test_compiled_updates_equal_eager_ones(case: tuple[str, dict]) -> None:
+def test_compiled_updates_equal_eager_ones(case: tuple[str, dict], caplog: pytest.LogCaptureFixture) -> None:
     sac = make_sac(case)
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     got, _ = trained(sac, "compile", chunks=10, updates=10)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 3 and "run eagerly" not in caplog.text
     want, _ = trained(sac, "eager", chunks=10, updates=10)
     assert_close(got, want, 1e-5)
 

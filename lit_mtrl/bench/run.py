@@ -37,7 +37,7 @@ PEER = "metaworld_algorithms"
 class Options:
     """``only``: sections, all if empty. ``networks``: those to update in every mode; if empty, all, but in ``eager``, except for the configured one.
 
-    ``seconds``: how long each figure is measured. ``compare``: with gymnasium's AsyncVectorEnv and the peer.
+    ``seconds``: how long each figure is measured. ``compare``: with gymnasium's AsyncVectorEnv.
     """
 
     only: Sequence[str] = ()

@@ -15,8 +15,9 @@ from lit_mtrl.bench.products import record, replay
 from lit_mtrl.bench.timing import ratio, turns
 from lit_mtrl.bench.variants import learner_device, with_network
 from lit_mtrl.build import build_algorithm, build_suite, build_weightings
-from lit_mtrl.engine import MODES, Engine
+from lit_mtrl.engine import Engine
 from lit_mtrl.envs.base import Suite
+from lit_mtrl.execution import MODES
 from lit_mtrl.spec import ACTION, NEXT_OBS, OBS, REWARD, TERMINATED
 
 UPDATES = {"cpu": 2, "cuda": 10}

@@ -141,6 +141,12 @@ def test_envpool_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         EnvPool(["reach"])
 
 
+def test_envpool_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="env=envpool: EnvPool is not installed; pip install"):
+        EnvPool(["reach"])
+
+
 @installed
 def test_a_task_that_envpool_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("envpool.registration.list_all_envs", lambda: [env_id("push")])
