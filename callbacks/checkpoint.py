@@ -5,6 +5,8 @@ previous sidecar stays until the new ``last.ckpt`` is in place. So whenever the 
 
 Weights that are evaluated in the background wait in ``best.ckpt.pending`` until their rows are in ``eval.csv``; then they become ``best.ckpt``,
 or go. A run that is killed before that settles it when it is continued. Both files are written before the ``last.ckpt`` of the same frames.
+
+With several ranks each writes its replay, rank 0 everything else, and rank 0 decides.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
 from lit_mtrl.agent import Agent
-from lit_mtrl.checkpoint import MANIFEST, load
+from lit_mtrl.checkpoint import MANIFEST, load, replay_folder
 from lit_mtrl.data.module import DataModule
 from lit_mtrl.evaluate import PENDING, read_success
 from lit_mtrl.spec import require
@@ -40,19 +42,9 @@ class Checkpoint(LightningCheckpoint):
         """Frames of ``best.ckpt.pending``."""
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Agent) -> None:
-        folder = Path(trainer.default_root_dir)
-        pending = folder / "checkpoints" / PENDING
-        for unfinished in pending.parent.glob("best.ckpt*.new"):
-            unfinished.unlink()
-        if pending.exists():
-            frames = load(pending, "--resume")["lit_mtrl"]["frames"]
-            if frames > pl_module.frames:  # the continuation will come there again
-                pending.unlink()
-            else:
-                self._pending = frames
-        scores = read_success(folder / "eval.csv")
-        # An evaluation may have come after the checkpoint was written.
-        self.best = max([self.best, *(_mean(scores[frames]) for frames in scores if frames != self._pending)])
+        if trainer.is_global_zero:
+            self._look_back(Path(trainer.default_root_dir), pl_module.frames)
+        self.best, self._pending = trainer.strategy.broadcast((self.best, self._pending))
         self._settle(trainer)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any) -> None:
@@ -72,7 +64,8 @@ class Checkpoint(LightningCheckpoint):
         elif evaluating:
             folder.mkdir(exist_ok=True)
             trainer.save_checkpoint(folder / f"{PENDING}.new", weights_only=False)
-            (folder / f"{PENDING}.new").replace(folder / PENDING)
+            if trainer.is_global_zero:
+                (folder / f"{PENDING}.new").replace(folder / PENDING)
         if evaluating:
             self._pending = pl_module.frames
 
@@ -95,14 +88,30 @@ class Checkpoint(LightningCheckpoint):
         """Keep the pending weights if they are the best, and remove them if not, once they have been evaluated."""
         if self._pending is None or self._pending == _evaluating(trainer):
             return
-        folder = Path(trainer.default_root_dir)
-        score = _mean(read_success(folder / "eval.csv")[self._pending])
-        self._pending = None
-        if score > self.best:
-            self.best = score
-            (folder / "checkpoints" / PENDING).replace(folder / "checkpoints" / "best.ckpt")
-        else:
-            (folder / "checkpoints" / PENDING).unlink()
+        if trainer.is_global_zero:
+            folder = Path(trainer.default_root_dir)
+            score = _mean(read_success(folder / "eval.csv")[self._pending])
+            if score > self.best:
+                self.best = score
+                (folder / "checkpoints" / PENDING).replace(folder / "checkpoints" / "best.ckpt")
+            else:
+                (folder / "checkpoints" / PENDING).unlink()
+        self.best, self._pending = trainer.strategy.broadcast(self.best), None
+
+    def _look_back(self, folder: Path, done: int) -> None:
+        """What a run that is continued at ``done`` frames has left."""
+        pending = folder / "checkpoints" / PENDING
+        for unfinished in pending.parent.glob("best.ckpt*.new"):
+            unfinished.unlink()
+        if pending.exists():
+            frames = load(pending, "--resume")["lit_mtrl"]["frames"]
+            if frames > done:  # the continuation will come there again
+                pending.unlink()
+            else:
+                self._pending = frames
+        scores = read_success(folder / "eval.csv")
+        # An evaluation may have come after the checkpoint was written.
+        self.best = max([self.best, *(_mean(scores[frames]) for frames in scores if frames != self._pending)])
 
 
 def _evaluating(trainer: lightning.Trainer) -> int | None:
@@ -121,11 +130,15 @@ def _save_last(folder: Path, trainer: lightning.Trainer, frames: int, copied: Pa
     module = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
     assert isinstance(module, DataModule) and module.replay is not None
     sidecar, new, old = (folder / name for name in ("last", "last.new", "last.old"))
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    module.replay.dumps(new / "replay")
-    (new / MANIFEST).write_text(json.dumps({"frames": frames}))
-    trainer.save_checkpoint(folder / "last.ckpt.new", weights_only=False)
+    if trainer.is_global_zero:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        (new / MANIFEST).write_text(json.dumps({"frames": frames, "ranks": trainer.world_size}))
+    trainer.strategy.barrier()
+    module.replay.dumps(replay_folder(new, trainer.global_rank))
+    trainer.save_checkpoint(folder / "last.ckpt.new", weights_only=False)  # returns when all ranks have come here
+    if not trainer.is_global_zero:
+        return
     if copied is not None:
         temporary = copied.with_name(f"{copied.name}.new")
         shutil.copyfile(folder / "last.ckpt.new", temporary)

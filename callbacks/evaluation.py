@@ -18,6 +18,7 @@ from lit_mtrl.envs.base import Suite
 from lit_mtrl.evaluate import PENDING, Evaluator, Job, OfficialEvaluator, read_success
 from lit_mtrl.evaluate import Evaluation as Result
 from lit_mtrl.policies import TanhGaussian
+from lit_mtrl.ranks import Ranks
 from lit_mtrl.spec import require
 from lit_mtrl.suggest import unknown
 from lit_mtrl.tables import append_rows, keep_rows_until
@@ -49,6 +50,8 @@ class Evaluation(lightning.Callback):
     before, and the last for its own result. Results carry the frames of the copy. While one is under way
     ``trainer.callback_metrics["eval/pending"]`` holds these frames; `callbacks.checkpoint` keeps the weights, and if the run is
     killed, its continuation evaluates them again. ``time/evaluation`` is the time that training was held up.
+
+    Several ranks share the episodes out; all get the result.
     """
 
     def __init__(
@@ -74,7 +77,9 @@ class Evaluation(lightning.Callback):
 
     def evaluate(self, suite: Suite, actor: TanhGaussian) -> list[dict]:
         """One mapping per task: its name, mean success, return and length."""
-        self.evaluator = self.evaluator or PROTOCOLS[self.protocol](suite, self.episodes, self.workers)
+        if self.evaluator is None:
+            self.evaluator = PROTOCOLS[self.protocol](suite, self.episodes, self.workers, ranks=Ranks.here())
+        assert self.evaluator is not None
         return _rows(suite, self.evaluator.run(actor))
 
     def close(self) -> None:
@@ -87,14 +92,12 @@ class Evaluation(lightning.Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Agent) -> None:
         """Evaluate again what was being evaluated when the run was killed."""
         folder = Path(trainer.default_root_dir)
-        if not (folder / "checkpoints" / PENDING).exists():
+        if not trainer.strategy.broadcast(_lost(folder, pl_module)):
             return
         checkpoint = load(folder / "checkpoints" / PENDING, "--resume")
         frames = checkpoint["lit_mtrl"]["frames"]
-        complete = len(read_success(folder / "eval.csv").get(frames, [])) == len(pl_module.tasks)
-        if complete or frames > pl_module.frames:
-            return
-        keep_rows_until(folder / "eval.csv", frames - 1)
+        if trainer.is_global_zero:
+            keep_rows_until(folder / "eval.csv", frames - 1)
         actor, prefix = copy.deepcopy(pl_module.algorithm.actor).cpu(), "algorithm.actor."
         weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
         actor.load_state_dict(weights)
@@ -133,7 +136,8 @@ class Evaluation(lightning.Callback):
             seconds = time.perf_counter() - start
             self._report(trainer, frames, rows, seconds, seconds)
             return
-        self.evaluator = self.evaluator or Evaluator(suite, self.episodes, self.workers, background=True)
+        if self.evaluator is None:
+            self.evaluator = Evaluator(suite, self.episodes, self.workers, background=True, ranks=Ranks.here())
         assert isinstance(self.evaluator, Evaluator)
         job = self.evaluator.submit(actor)
         self._pending = _Pending(frames, job, start, time.perf_counter() - start)
@@ -154,7 +158,8 @@ class Evaluation(lightning.Callback):
 
     def _report(self, trainer: lightning.Trainer, frames: int, rows: list[dict], held: float, seconds: float) -> None:
         """``held``: seconds for which training was held up; ``seconds`` that the evaluation took."""
-        append_rows(Path(trainer.default_root_dir) / "eval.csv", [{"frames": frames, **row} for row in rows])
+        if trainer.is_global_zero:
+            append_rows(Path(trainer.default_root_dir) / "eval.csv", [{"frames": frames, **row} for row in rows])
         metrics = {"eval/" + key: sum(row[key] for row in rows) / len(rows) for key in COLUMNS[1:]}
         metrics.update({f"eval/success/{row['task']}": row["success"] for row in rows})
         metrics["time/evaluation"] = held
@@ -168,6 +173,15 @@ class Evaluation(lightning.Callback):
             seconds,
             " ".join(f"{row['task']} {row['success']:.2f}" for row in rows),
         )
+
+
+def _lost(folder: Path, agent: Agent) -> bool:
+    """Whether there are weights whose evaluation was under way when the run was killed."""
+    if not (folder / "checkpoints" / PENDING).exists():
+        return False
+    frames = load(folder / "checkpoints" / PENDING, "--resume")["lit_mtrl"]["frames"]
+    complete = len(read_success(folder / "eval.csv").get(frames, [])) == len(agent.tasks)
+    return not complete and frames <= agent.frames
 
 
 def _rows(suite: Suite, result: Result) -> list[dict]:

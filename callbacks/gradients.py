@@ -47,7 +47,9 @@ class Gradients(lightning.Callback):
         """Write table and picture, and tell the loggers, for ``chunk [n, T, b]``."""
         tasks, metrics, pictures = agent.tasks, {}, {}
         folder = Path(trainer.default_root_dir)
-        geometry = gradient_geometry(agent, chunk)
+        geometry = gradient_geometry(agent, chunk)  # of the gradients' averages over ranks: all of them take part
+        if not trainer.is_global_zero:
+            return
         for name in agent.weightings:
             norms, cosine = geometry[name]
             off_diagonal = cosine[:, ~torch.eye(len(tasks), dtype=torch.bool)].view(len(cosine), len(tasks), -1)

@@ -63,7 +63,7 @@ class PaCoReset(lightning.Callback):
             if self.skipped == 1:
                 log.warning("%s frames: the losses of all tasks exploded; PaCo's w is left as it is", agent.frames)
             return
-        beta = self._coefficients(len(exploded), len(healthy))
+        beta = agent.ranks.first(self._coefficients(len(exploded), len(healthy)))
         parameters = _compositions(agent.algorithm)
         for w in parameters:
             reset_rows(w, exploded, healthy, beta)

@@ -45,8 +45,9 @@ class Pictures(lightning.Callback):
         due = last or (trainer.current_epoch + 1) % self.every_epochs == 0
         if not due or self._observations is None or not hasattr(net, "task_mixture"):
             return
-        parts: dict[str, Tensor] = net.task_mixture(self._observations)  # pyright: ignore[reportCallIssue]
-        if not parts:
+        observations = pl_module.ranks.joined(self._observations, 1)
+        parts: dict[str, Tensor] = net.task_mixture(observations)  # pyright: ignore[reportCallIssue]
+        if not parts or not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir)
         (folder / "pictures").mkdir(exist_ok=True)

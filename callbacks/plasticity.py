@@ -1,6 +1,6 @@
 """How alive a network is: dormant neurons, ranks of its features, units that are stuck, and how far its weights have moved.
 
-On the last batch of an epoch, with actions drawn from the policy for the critics, as McLean et al. (2025) measure it. Random numbers come from
+On the last batch of an epoch, that of all ranks, with actions drawn from the policy for the critics, as McLean et al. (2025) measure it. Random numbers come from
 a copy of the stream and nothing is moved, so training is the same with and without this callback.
 
 NOTE 1: McLean et al.'s code keys layers by their innermost name, so that layers of equal name overwrite one another; here they stay apart
@@ -75,7 +75,10 @@ class Plasticity(lightning.Callback):
         epoch = trainer.current_epoch + 1
         due = trainer.is_last_batch and (epoch % self.every_epochs == 0 or epoch == trainer.max_epochs)
         if due and batch.chunk is not None:
-            self.measure(trainer, pl_module, batch.chunk[-1])
+            ranks = pl_module.ranks
+            joined = batch.chunk[-1].apply(lambda values: ranks.joined(values, 1), batch_size=[len(pl_module.tasks)])
+            if trainer.is_global_zero:
+                self.measure(trainer, pl_module, joined)
 
     def measure(self, trainer: lightning.Trainer, agent: Agent, batch: TensorDictBase) -> None:
         """Write the table, and tell the loggers, for ``batch [T, b]``."""

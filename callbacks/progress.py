@@ -28,6 +28,8 @@ class Progress(lightning.Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Agent) -> None:
         data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         assert isinstance(data, DataModule)
+        if not trainer.is_global_zero:
+            return
         every = TERMINAL_SECONDS if sys.stderr.isatty() else FILE_SECONDS
         self.bar = tqdm(
             total=data.budget,

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from lit_mtrl.algos.base import Algorithm
-from lit_mtrl.data.module import Iteration
+from lit_mtrl.data.module import Iteration, mixed_seed
 from lit_mtrl.engine import Engine
+from lit_mtrl.ranks import RankError, Ranks
 from lit_mtrl.spec import require
+from lit_mtrl.strategies import HookedDDP
 from lit_mtrl.weighting.base import Weighting
 
 log = logging.getLogger("lit_mtrl")
@@ -56,7 +58,9 @@ class Agent(lightning.LightningModule):
         self.engine: Engine | None = None
         self.frames = 0
         self.seconds = 0.0
+        self.ranks = Ranks()
         self.recent: deque[tuple[float, float]] = deque(maxlen=EPISODES)
+        self._ended: list[tuple[int, float, float]] = []
         self.latest: dict[str, float] = {}
         self.iteration: dict[str, list[float]] = {}
         self._restored: dict[str, Any] | None = None
@@ -65,7 +69,11 @@ class Agent(lightning.LightningModule):
         self._reset_window()
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        self.engine = Engine(self.algorithm, dict(self.weightings), *self.execution)  # pyright: ignore[reportArgumentType]
+        self.ranks = Ranks.here()
+        hooked = isinstance(self.trainer.strategy, HookedDDP)
+        backward = self.manual_backward if hooked else None
+        weightings: Any = dict(self.weightings)
+        self.engine = Engine(self.algorithm, weightings, *self.execution, self.ranks, backward)
         return list(self.engine.optimizers.values())
 
     def transfer_batch_to_device(self, batch: Iteration, device: torch.device, dataloader_idx: int) -> Iteration:
@@ -74,7 +82,7 @@ class Agent(lightning.LightningModule):
     def training_step(self, batch: Iteration, batch_idx: int) -> None:
         assert self.engine is not None
         self.frames = batch.frames
-        self.recent.extend((row[3], row[1]) for row in batch.episodes.tolist())
+        self._ended.extend((batch.frames, row[3], row[1]) for row in batch.episodes.tolist())
         self._time["collect"] += batch.collect_seconds
         self._window_frames += batch.frames - self._last_frames
         self._last_frames = batch.frames
@@ -116,7 +124,14 @@ class Agent(lightning.LightningModule):
                 raise DivergedError(message)
 
     def report(self) -> None:
-        """Send the metrics gathered since the last report to the loggers, at the present frames."""
+        """Send the metrics gathered since the last report to the loggers, at the present frames.
+
+        Raises `RankError` if ranks no longer have the same parameters.
+        """
+        self._compare_ranks()
+        ended = [episode for episodes in self.ranks.gather(self._ended) for episode in episodes]
+        self.recent.extend((success, total) for _, success, total in sorted(ended, key=lambda episode: episode[0]))
+        self._ended = []
         elapsed = time.perf_counter() - self._since
         metrics = {
             "speed/frames_per_second": self._window_frames / elapsed,
@@ -147,6 +162,13 @@ class Agent(lightning.LightningModule):
             logger.log_metrics(metrics, step=self.frames)
         self.latest = metrics
         self._reset_window()
+
+    def _compare_ranks(self) -> None:
+        differ = self.ranks.different({**dict(self.named_parameters()), **dict(self.named_buffers())})
+        if differ:
+            raise RankError(
+                f"ranks no longer have the same parameters at {self.frames} frames ({len(differ)}, first {differ[0]}); the last checkpoint is kept"
+            )
 
     def training_seconds(self) -> float:
         """Seconds from the start of training, evaluations included; not those between a stop and the continuation."""
@@ -192,9 +214,8 @@ class Agent(lightning.LightningModule):
             "recent": [list(pair) for pair in self.recent],
             "tasks": list(self.tasks),
             "config": self.config,
-            "rng": torch.get_rng_state(),
             "run_id": next(filter(None, (getattr(logger, "run_id", None) for logger in self.loggers)), None),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "random": self.ranks.gather(_random_state(self.device)),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -206,13 +227,30 @@ class Agent(lightning.LightningModule):
     def on_train_start(self) -> None:
         self._started = time.perf_counter()
         state, self._restored = self._restored, None
+        if self.ranks.size > 1:  # until here all had the same random numbers, and so the same networks
+            torch.manual_seed(mixed_seed(self.config["seed"], self.frames, self.ranks.rank, 1))
         if state is not None:
             assert self.engine is not None
             self.engine.updates = state["updates"]
-            torch.set_rng_state(state["rng"])
-            if state["cuda_rng"] and torch.cuda.is_available():
-                torch.cuda.set_rng_state_all(state["cuda_rng"])
+            found = state["random"] if "random" in state else [{"cpu": state["rng"]}]
+            if len(found) == self.ranks.size:
+                _restore(found[self.ranks.rank], self.device)
+            else:
+                message = "continued on %d ranks, saved by %d: replays are dealt anew, random numbers start anew"
+                log.warning(message, self.ranks.size, len(found))
         self._reset_window()
 
     def on_train_epoch_start(self) -> None:
         self._reset_window()
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    """Of this process: PyTorch's on the host, and on ``device`` if that is a GPU."""
+    state = {"cpu": torch.get_rng_state()}
+    return {**state, "cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
+
+
+def _restore(state: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)

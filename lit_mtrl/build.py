@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,8 +31,9 @@ from lit_mtrl.folder import LOCK, require_idle
 from lit_mtrl.labels import RUN, build_logger, counts, tags
 from lit_mtrl.logger import CSVLogger
 from lit_mtrl.make import make, plain
-from lit_mtrl.processes import hold
+from lit_mtrl.processes import cores, die_with_parent, hold
 from lit_mtrl.spec import ConfigError, require, task_names
+from lit_mtrl.strategies import RanksStrategy, choose_strategy
 from lit_mtrl.tables import keep_rows_until
 from lit_mtrl.weighting.base import Weighting
 from lit_mtrl.weighting.mean import Mean
@@ -38,7 +42,7 @@ log = logging.getLogger("lit_mtrl")
 
 
 class Run:
-    """A run that is ready to train: agent, data module and Lightning trainer."""
+    """A run that is ready to train: agent, data module and Lightning trainer. One of its ranks, if it has several; the first writes."""
 
     def __init__(self, cfg: DictConfig, checkpoint: dict[str, Any] | None = None):
         """Build everything and touch no file; with ``checkpoint``, the run in ``output_dir`` will be continued from it."""
@@ -48,6 +52,10 @@ class Run:
         self.done = checkpoint["lit_mtrl"]["frames"] if checkpoint else 0
         suite = build_suite(cfg)
         suite.check()
+        callbacks = [make(cfg.eval), *(make(value) for value in cfg.callbacks.values())]
+        self.trainer = build_trainer(cfg, callbacks)
+        self.first, ranks = self.trainer.is_global_zero, self.trainer.world_size
+        cfg.collector.workers = cfg.collector.workers or _workers_before(checkpoint) or default_workers(suite, ranks)
         algorithm = build_algorithm(cfg, suite)
         self.agent = Agent(
             algorithm,
@@ -58,28 +66,58 @@ class Run:
             log_frames=cfg.logger.log_frames,
         )
         algorithm.objectives()  # raises on a wrong learning rate now, not after things have been started
-        self.data = build_data(cfg, suite, algorithm)
+        self.data = build_data(cfg, suite, algorithm, self.trainer.global_rank, ranks)
+        self.trainer.fit_loop.max_epochs = self.data.epochs
         if checkpoint:
-            self.data.resume_replay(find_sidecar(self.folder / "checkpoints", self.done) / "replay")
-        self.loggers: list[Any] = [CSVLogger(self.folder)]
+            self.data.resume_replay(find_sidecar(self.folder / "checkpoints", self.done))
         self.labels = {"tags": tags(cfg, suite), "parameters": counts(algorithm)}
-        if "_target_" in cfg.logger:
+        self.loggers: list[Any] = [CSVLogger(self.folder)] if self.first else []
+        if self.first and "_target_" in cfg.logger:
             self.loggers.append(build_logger(cfg, self.labels, checkpoint))
-        callbacks = [make(cfg.eval), *(make(value) for value in cfg.callbacks.values())]
+        self.trainer.loggers = self.loggers
         for callback in callbacks:
             if hasattr(callback, "check"):
                 callback.check(self.agent)
-        self.trainer = build_trainer(cfg, self.data.epochs, callbacks, self.loggers)
         device = self.trainer.strategy.root_device
         self.mode = resolve_mode(cfg.engine.mode, cfg.engine.precision, device.type)
+        require(
+            ranks == 1 or cfg.trainer.strategy in ("auto", "ddp") or "cudagraph" not in self.mode,
+            f"trainer.strategy={cfg.trainer.strategy}: cannot be recorded in CUDA graphs; use trainer.strategy=ddp, or engine=eager",
+        )
         self.place = self.data.settle(device)
         cfg.collector.policy_device = self.data.policy_device  # a measurement, so it belongs to the run from here on
         self.agent.config = plain(cfg)
         if cfg.trainer.threads:
             torch.set_num_threads(cfg.trainer.threads)
+        if ranks > 1:
+            _prepare_ranks(self.trainer, cfg)
 
     def fit(self) -> None:
-        """Train to the end of the budget."""
+        """Train to the end of the budget.
+
+        Raises `ConfigError` and leaves nothing behind if the ranks, started by somebody else, were not started with the same configuration.
+        """
+        strategy = self.trainer.strategy
+        if isinstance(strategy, RanksStrategy):
+            strategy.config = self.agent.config
+            if strategy.cluster_environment.creates_processes_externally:  # pyright: ignore[reportOptionalMemberAccess]
+                strategy.setup_environment()
+        with self._records() if self.first else nullcontext():
+            path = self.folder / "checkpoints" / "last.ckpt" if self.checkpoint else None
+            try:
+                self.trainer.fit(self.agent, self.data, ckpt_path=path, weights_only=True if path else None)
+            except Exception as error:
+                if not self.first:
+                    log.error("rank %d stopped: %s", self.trainer.global_rank, error)
+                raise
+            finally:
+                self.data.teardown("fit")
+                for callback in self.trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+                    callback.teardown(self.trainer, self.agent, "fit")
+
+    @contextmanager
+    def _records(self) -> Iterator[None]:
+        """The run's folder, locked and ready: configuration, tags, log, tables that end at the checkpoint, and loggers that are connected."""
         missing = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -109,18 +147,14 @@ class Run:
         log.addHandler(file)
         for table in self.folder.glob("*.csv"):
             keep_rows_until(table, self.done)
-        path = self.folder / "checkpoints" / "last.ckpt" if self.checkpoint else None
         try:
             log.info("%s", self.describe())
-            self.trainer.fit(self.agent, self.data, ckpt_path=path, weights_only=True if path else None)
+            yield
             log.info("done at %s frames", f"{self.agent.frames:,}")
         except BaseException as error:
             log.error("stopped at %s frames: %s", f"{self.agent.frames:,}", str(error) or type(error).__name__)
             raise
         finally:
-            self.data.teardown("fit")
-            for callback in self.trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
-                callback.teardown(self.trainer, self.agent, "fit")
             log.removeHandler(file)
             file.close()
             lock.close()
@@ -133,8 +167,12 @@ class Run:
             f" {', '.join(f'{k} {v}' for k, v in tags.items())}; seed {self.cfg.seed}; {data.budget:,} frames in"
             f" {data.epochs} epochs; {data.workers} collecting processes{' beside the updates' if data.overlap else ''}, the policy on {data.policy_device};"
             f" updates {self.mode} in {self.cfg.engine.precision} on {self.trainer.strategy.root_device},"
-            f" {torch.get_num_threads()} threads; {self.place}; {self.folder}"
+            f" {torch.get_num_threads()} threads{self._ranks()}; {self.place}; {self.folder}"
         )
+
+    def _ranks(self) -> str:
+        ranks = self.trainer.world_size
+        return f", on each of {ranks} ranks ({type(self.trainer.strategy).__name__})" if ranks > 1 else ""
 
 
 def build_suite(cfg: DictConfig) -> Suite:
@@ -166,30 +204,39 @@ def build_part(part: DictConfig, network: DictConfig, suite: Suite) -> torch.nn.
     return _factory(part, network)(**_sizes(suite))
 
 
-def build_data(cfg: DictConfig, suite: Suite, algorithm: Algorithm) -> DataModule:
-    """Collector, replay and budget."""
+def build_data(cfg: DictConfig, suite: Suite, algorithm: Algorithm, rank: int = 0, ranks: int = 1) -> DataModule:
+    """Collector, replay and budget, for one of the run's ranks."""
     collector: Any = {**cfg.collector, "workers": cfg.collector.workers or default_workers(suite)}
     budget: Any = dict(seed=cfg.seed, frames=cfg.frames, epoch_frames=cfg.epoch_frames)
     environments: Any = dict(copies=cfg.env.copies, stagger=cfg.env.stagger)
-    return DataModule(suite, algorithm, **environments, **budget, **collector, **cfg.replay)
+    return DataModule(suite, algorithm, **environments, **budget, **collector, **cfg.replay, rank=rank, ranks=ranks)
 
 
-def default_workers(suite: Suite) -> int:
-    """One collecting process per core, but no more than tasks; one if the environments have threads of their own.
+def default_workers(suite: Suite, ranks: int = 1) -> int:
+    """One collecting process per core, shared by ``ranks``, but no more than tasks; one if the environments have threads of their own.
 
-    `fit` writes it into the configuration: noise depends on it.
+    A run writes it into its configuration: noise depends on it.
     """
-    return 1 if suite.threaded else min(len(os.sched_getaffinity(0)), len(suite.tasks))
+    return 1 if suite.threaded else max(1, min(cores() // ranks, len(suite.tasks)))
 
 
-def build_trainer(cfg: DictConfig, epochs: int, callbacks: list[Any], loggers: list[Any]) -> lightning.Trainer:
-    """Lightning's trainer; an epoch is ours (a fixed number of frames), a batch is an iteration."""
+def build_trainer(cfg: DictConfig, callbacks: list[Any]) -> lightning.Trainer:
+    """Lightning's trainer, without loggers and budget; an epoch is ours (a fixed number of frames), a batch is an iteration."""
+    devices, gpus = cfg.trainer.devices, torch.cuda.device_count()
+    require(devices > 0, f"trainer.devices={devices}: 1 or more")
+    wanted = cfg.trainer.accelerator in ("gpu", "cuda") or (cfg.trainer.accelerator == "auto" and gpus > 0)
+    require(
+        not wanted or devices <= gpus,
+        f"trainer.devices={devices}: this machine has {gpus} GPUs; ask for no more, or for CPU ranks by trainer.accelerator=cpu",
+    )
+    strategy = choose_strategy(cfg.trainer.strategy, devices > 1)
     try:
         return lightning.Trainer(
             accelerator=cfg.trainer.accelerator,
-            devices=cfg.trainer.devices,
-            max_epochs=epochs,
-            logger=loggers,
+            devices=devices,
+            strategy=strategy,
+            max_epochs=-1,
+            logger=False,
             callbacks=callbacks,
             default_root_dir=cfg.output_dir,
             enable_progress_bar=False,
@@ -200,6 +247,30 @@ def build_trainer(cfg: DictConfig, epochs: int, callbacks: list[Any], loggers: l
         )
     except (MisconfigurationException, ValueError) as error:
         raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
+
+
+def _prepare_ranks(trainer: lightning.Trainer, cfg: DictConfig) -> None:
+    """Share the cores among the ranks, and check the port where they will meet."""
+    if not trainer.is_global_zero:
+        die_with_parent()
+        log.setLevel(logging.WARNING)
+    threads = cfg.trainer.threads or int(os.environ.get("OMP_NUM_THREADS", max(1, cores() // trainer.world_size)))
+    torch.set_num_threads(threads)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # or Lightning would choose
+    port = os.environ.get("MASTER_PORT")
+    if port and trainer.is_global_zero and "TORCHELASTIC_RUN_ID" not in os.environ:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("", int(port)))
+            except (OSError, ValueError, OverflowError) as error:
+                raise ConfigError(
+                    f"MASTER_PORT={port}: ranks cannot meet there ({error}); unset it, or choose a free port"
+                ) from error
+
+
+def _workers_before(checkpoint: dict[str, Any] | None) -> int | None:
+    return checkpoint["lit_mtrl"]["config"]["collector"]["workers"] if checkpoint else None
 
 
 def _sizes(suite: Suite) -> dict[str, Any]:

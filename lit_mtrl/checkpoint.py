@@ -1,4 +1,7 @@
-"""Reading what the checkpoint callback writes: ``last.ckpt`` or ``best.ckpt``, and the sidecar ``last/``."""
+"""Reading what the checkpoint callback writes: ``last.ckpt`` or ``best.ckpt``, and the sidecar ``last/``.
+
+The sidecar holds a replay for every rank, ``replay``, ``replay.1``, ``replay.2``, ..., and a manifest: the frames and the number of ranks.
+"""
 
 from __future__ import annotations
 
@@ -39,3 +42,14 @@ def find_sidecar(folder: Path, frames: int) -> Path:
     raise ConfigError(
         f"{folder}/last: no replay belongs to last.ckpt at {frames} frames; the run cannot be resumed exactly"
     )
+
+
+def replay_folder(sidecar: Path, rank: int) -> Path:
+    """Where a rank's replay lies in ``sidecar``."""
+    return sidecar / (f"replay.{rank}" if rank else "replay")
+
+
+def replay_folders(sidecar: Path) -> list[Path]:
+    """The replays in ``sidecar``, one for each rank that the run had."""
+    ranks = json.loads((sidecar / MANIFEST).read_text()).get("ranks", 1)
+    return [replay_folder(sidecar, rank) for rank in range(ranks)]

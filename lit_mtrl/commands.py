@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.compose import composed, conf_dir, groups, override_saved
 from lit_mtrl.folder import require_free, resumed
+from lit_mtrl.processes import rank_of_process
 from lit_mtrl.spec import require
 from lit_mtrl.study import split_experiment, study_sweep
 
@@ -39,16 +40,11 @@ def fit(args: argparse.Namespace) -> int:
     if args.print_config:
         print(OmegaConf.to_yaml(cfg), end="")
         return 0
-    from lit_mtrl.build import build_suite, default_workers
-
-    if args.resume is None:
+    if args.resume is not None:
+        return _train(cfg, resumed(cfg))
+    if rank_of_process() == 0:  # the others come when it has begun
         require_free(Path(cfg.output_dir))
-        checkpoint, workers = None, default_workers(build_suite(cfg))
-    else:
-        checkpoint = resumed(cfg)
-        workers = checkpoint["lit_mtrl"]["config"]["collector"]["workers"]
-    cfg.collector.workers = cfg.collector.workers or workers
-    return _train(cfg, checkpoint)
+    return _train(cfg, None)
 
 
 def params(args: argparse.Namespace) -> int:
@@ -197,9 +193,10 @@ def _train(cfg: DictConfig, checkpoint: dict[str, Any] | None) -> int:
     from lit_mtrl.build import Run
     from lit_mtrl.data.collect import WorkerError
     from lit_mtrl.players import EvaluationError
+    from lit_mtrl.ranks import RankError
 
     try:
         Run(cfg, checkpoint).fit()
-    except (DivergedError, EvaluationError, WorkerError):
+    except (DivergedError, EvaluationError, RankError, WorkerError):
         return 1  # the message has been logged
     return 0

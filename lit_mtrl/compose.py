@@ -36,6 +36,7 @@ LATER: dict[str, dict[str, Any]] = {
     "replay": {"device": "auto"},
     "engine": {"precision": "fp32"},
     "eval": {"background": False},
+    "trainer": {"strategy": "auto"},
 }
 """Keys that older saved configurations lack, with the values that repeat them."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -19,11 +19,15 @@ from torch import Tensor, nn
 from lit_mtrl.algos.base import Algorithm, Objective
 from lit_mtrl.execution import Compiler, Graphs, Loss, resolve_mode
 from lit_mtrl.nets.tape import Tape
+from lit_mtrl.ranks import Ranks
 from lit_mtrl.spec import require
 from lit_mtrl.weighting.base import Weighting
 from lit_mtrl.weighting.mean import Mean
 
 log = logging.getLogger("lit_mtrl")
+
+ALIGNED = 16
+"""Numbers of single precision in a cache line."""
 
 
 class Engine:
@@ -34,6 +38,11 @@ class Engine:
     (GPUs; for the whole process), or ``bf16`` by autocast, parameters and everything behind the networks' outputs staying as they are.
     ``optimizers`` are the objectives', under their names, and ``"<objective>/weighting"`` for weightings that learn.
 
+    ``ranks``: with several, each calls the engine with its own part of every batch; gradients, and the losses and Gramians that weightings
+    see, are averages over them. There is one all-reduce for an objective's gradients, those of what it shares included; before it
+    one for the losses, if the weighting looks at them, and for a Gramian one all-gather of what its layers saw.
+    ``backward``: puts averaged gradients into ``.grad`` itself (PyTorch's DDP); None for the engine's own all-reduce.
+
     Raises `ConfigError` on a mode or precision that the device does not have.
     """
 
@@ -43,8 +52,11 @@ class Engine:
         weightings: Mapping[str, Weighting] | None = None,
         mode: str = "eager",
         precision: str = "fp32",
+        ranks: Ranks | None = None,
+        backward: Callable[[Tensor], object] | None = None,
     ):
-        self.algorithm = algorithm
+        self.algorithm, self.ranks, self._backward = algorithm, ranks or Ranks(), backward
+        algorithm.ranks = self.ranks
         self.device = next(algorithm.parameters()).device
         self.mode, self.precision = resolve_mode(mode, precision, self.device.type), precision
         if self.device.type == "cuda":
@@ -59,8 +71,12 @@ class Engine:
         require(not strangers, f"weighting.{'/'.join(sorted(strangers))}: the algorithm has no such objective")
         mean = Mean(algorithm.num_tasks)
         self.weightings = {o.name: (weightings or {}).get(o.name) or mean for o in self.objectives}
-        self._tapes = {o.name: Tape(algorithm, o.params) for o in self.objectives}
-        self._grads = {o.name: [torch.zeros_like(p) for p in o.params] for o in self._all}
+        self._tapes = {o.name: Tape(algorithm, o.params, self.ranks) for o in self.objectives}
+        self._grads = {o.name: Gradients(o.params) for o in self._all if self.shared is None or o is self.shared}
+        if self.shared is not None:  # large, as a rule: one memory for all losses
+            largest = max((o.params for o in self.objectives), key=_padded)
+            memory = Gradients(largest, self.shared.params).flat
+            self._grads |= {o.name: Gradients(o.params, self.shared.params, memory) for o in self.objectives}
         self.optimizers = {o.name: torch.optim.Adam(o.params, lr=o.lr, eps=o.eps, fused=True) for o in self._all}
         learning = {f"{name}/weighting": w.optimizer() for name, w in self.weightings.items()}
         self.optimizers |= {name: optimizer for name, optimizer in learning.items() if optimizer is not None}
@@ -143,8 +159,10 @@ class Engine:
         """The metrics' means over the updates that had them, given how many of each kind there were."""
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
-        for due, number in kinds.items():
-            shapes, total = self._totals[due]
+        over_ranks = self.ranks.mean(torch.cat([self._totals[due][1] for due in kinds]))
+        totals = over_ranks.split([self._totals[due][1].numel() for due in kinds])
+        for (due, number), total in zip(kinds.items(), totals, strict=True):
+            shapes, _ = self._totals[due]
             for (key, shape), part in zip(
                 shapes.items(), total.split([s.numel() for s in shapes.values()]), strict=True
             ):
@@ -171,39 +189,46 @@ class Engine:
         else:
             out = self._evaluate(objective, batch)
         losses = out["loss"]  # [T]
-        weights = weighting(losses.detach(), gramian)
-        total = (weights * losses).sum()
-        if self.shared is None:
-            grads = torch.autograd.grad(total, objective.params)
-        else:  # an objective need not touch what others share
-            moved = (*objective.params, *self.shared.params)
-            grads = torch.autograd.grad(total, moved, allow_unused=True, materialize_grads=True)
-        norm = _norm(grads)
-        scale = None if objective.max_grad_norm is None else (objective.max_grad_norm / norm).clamp(max=1.0)
-        # Into buffers of the parameters' own layout: fused Adam on the CPU reads memory linearly, whatever a gradient's strides.
-        buffers, own = self._grads[objective.name], len(objective.params)
-        torch._foreach_copy_(buffers, grads[:own])
-        if scale is not None:
-            torch._foreach_mul_(buffers, scale)
+        seen = losses.detach()
+        if weighting.reads_losses:
+            seen = self.ranks.mean(seen)
+        weights = weighting(seen, gramian)
+        gradients = self._grads[objective.name]
+        self._differentiate((weights * losses).sum(), gradients)
+        norm = torch.linalg.vector_norm(gradients.flat)
+        if objective.max_grad_norm is not None:
+            gradients.flat.mul_((objective.max_grad_norm / norm).clamp(max=1.0))
         if self.shared is not None:
-            rest = grads[own:] if scale is None else torch._foreach_mul(grads[own:], scale)
-            torch._foreach_add_(self._grads[self.shared.name], rest)  # pyright: ignore[reportCallIssue, reportArgumentType]
+            self._grads[self.shared.name].flat.add_(gradients.shared)
         self._adam(objective)
         self._learn(objective, weighting, batch)
         metrics = {f"{objective.name}/{key}": value.detach() for key, value in out.items()}
-        finite = losses.detach().isfinite()
+        finite = seen.isfinite()
         if gramian is not None:
             finite &= gramian.diagonal().isfinite()
         metrics[f"{objective.name}/finite"] = finite.to(losses.dtype)
         if not isinstance(weighting, Mean):
             metrics[f"{objective.name}/weight"] = weights
         if weighting.floor is not None:
-            floored = losses.detach() <= weighting.floor
+            floored = seen <= weighting.floor
             if "masked" in out.keys():  # whose loss is zero by intention
                 floored &= out["masked"] == 0
             metrics[f"{objective.name}/floored"] = floored.to(losses.dtype)
         metrics[f"{objective.name}/grad_norm"] = norm
         return metrics
+
+    def _differentiate(self, total: Tensor, into: Gradients) -> None:
+        """The gradients of ``total``, averaged over the ranks."""
+        if self._backward is None:
+            # An objective need not touch what others share.
+            own = self.shared is None
+            into.take(torch.autograd.grad(total, into.params, allow_unused=not own, materialize_grads=not own))
+            self.ranks.mean_(into.flat)
+            return
+        for parameter in into.params:
+            parameter.grad = None
+        self._backward(total)
+        into.take([torch.zeros_like(p) if p.grad is None else p.grad for p in into.params])
 
     def gramians(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """Inner products ``[T, T]`` of the tasks' gradients of every objective on ``batch [T, b]``; nothing is moved."""
@@ -227,21 +252,50 @@ class Engine:
         if weighting.evaluates_again:
             with torch.no_grad():
                 # In a copy: what the first evaluation wrote for the objectives after it stays.
-                weighting.learn(self._evaluate(objective, batch.copy())["loss"])
+                weighting.learn(self.ranks.mean(self._evaluate(objective, batch.copy())["loss"]))
         optimizer.step()
         weighting.after_step()
 
     def _step_shared(self, objective: Objective) -> dict[str, Tensor]:
         """One step along the gradients that this update's losses have added up, and an empty sum for the next."""
-        norm = _norm(self._grads[objective.name])
+        flat = self._grads[objective.name].flat
+        norm = torch.linalg.vector_norm(flat)
         self._adam(objective)
-        torch._foreach_zero_(self._grads[objective.name])
+        flat.zero_()
         return {f"{objective.name}/grad_norm": norm}
 
     def _adam(self, objective: Objective) -> None:
-        for parameter, buffer in zip(objective.params, self._grads[objective.name], strict=True):
-            parameter.grad = buffer
+        for parameter, gradient in zip(objective.params, self._grads[objective.name].own, strict=True):
+            parameter.grad = gradient
         self.optimizers[objective.name].step()
+
+
+class Gradients:
+    """Memory for the gradients of ``own`` parameters, and before them of ``shared`` ones: one vector ``flat``, with ``own`` views of the parameters' shapes.
+
+    Views have the parameters' own layout: fused Adam on the CPU reads memory linearly, whatever a gradient's strides. Between
+    them is padding, always zero, so that each begins where a cache line does.
+    """
+
+    def __init__(self, own: Sequence[nn.Parameter], shared: Sequence[nn.Parameter] = (), memory: Tensor | None = None):
+        self.params = (*shared, *own)
+        sizes = [_padded([p]) for p in self.params]
+        if memory is None:
+            memory = torch.zeros(sum(sizes), dtype=own[0].dtype, device=own[0].device)
+        self.flat = memory[: sum(sizes)]
+        parts = self.flat.split(sizes)
+        self._views = [part[: p.numel()].view_as(p) for part, p in zip(parts, self.params, strict=True)]
+        self.own = self._views[len(shared) :]
+        self.shared = self.flat[: _padded(shared)]
+
+    def take(self, gradients: Sequence[Tensor]) -> None:
+        """Copy ``gradients``, one for each of ``params``."""
+        torch._foreach_copy_(self._views, list(gradients))
+
+
+def _padded(params: Sequence[nn.Parameter]) -> int:
+    """How many numbers `Gradients` keeps for them."""
+    return sum(-(-p.numel() // ALIGNED) * ALIGNED for p in params)
 
 
 def _norm(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import csv
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -16,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from lit_mtrl.players import Player, Worker, share, split
+from lit_mtrl.processes import cores
+from lit_mtrl.ranks import Ranks
 from lit_mtrl.spec import require
 
 if TYPE_CHECKING:
@@ -40,24 +41,27 @@ class Evaluation:
 
 
 class Job:
-    """An evaluation under way. Both methods raise `lit_mtrl.players.EvaluationError` if one of the processes has died."""
+    """An evaluation under way. Both methods raise `lit_mtrl.players.EvaluationError` if one of the processes has died.
 
-    def __init__(self, out: NDArray, workers: Sequence[Worker]):
-        self._out = out
+    ``out``: of this rank's share, zero elsewhere. All ``ranks`` call the methods.
+    """
+
+    def __init__(self, out: NDArray, workers: Sequence[Worker], ranks: Ranks):
+        self._out, self._ranks = out, ranks
         self._waiting = {worker.pipe: worker for worker in workers}
         for worker in workers:
             worker.play()
 
     def done(self) -> bool:
-        """Whether `result` would return at once."""
+        """Whether `result` would return at once, on all ranks."""
         self._receive(0)
-        return not self._waiting
+        return self._ranks.all(not self._waiting)
 
     def result(self) -> Evaluation:
         """Wait until all episodes have been played."""
         while self._waiting:
             self._receive(None)
-        return Evaluation(*self._out)
+        return Evaluation(*self._ranks.sum(torch.from_numpy(self._out)).numpy())
 
     def _receive(self, timeout: float | None) -> None:
         for pipe in wait(list(self._waiting), timeout):
@@ -72,14 +76,20 @@ class Evaluator:
 
     An episode ends at its first success, as in Meta-World's protocol, so returns fall as a policy gets faster.
     ``workers``: processes, each playing an equal share of the episodes, started at the first evaluation and kept; 0 is one per core. 1 plays
-    in this process. ``background``: leave room for training: 0 is one per two cores, and 1 is a process, too.
+    in this process. ``background``: leave room for training: 0 is one per two cores, and 1 is a process, too. ``ranks`` share the episodes, and
+    the cores of this machine; each has ``workers``.
     """
 
-    def __init__(self, suite: Suite, episodes: int = 50, workers: int = 0, background: bool = False):
-        self.suite, self.episodes = suite, episodes
-        cores = len(os.sched_getaffinity(0))
-        count = workers or (max(1, cores // 2) if background else cores)
-        self._shares = split(len(suite.tasks), episodes, min(count, len(suite.tasks) * episodes))
+    def __init__(
+        self, suite: Suite, episodes: int = 50, workers: int = 0, background: bool = False, ranks: Ranks | None = None
+    ):
+        self.suite, self.episodes, self._ranks = suite, episodes, ranks or Ranks()
+        rank, size = self._ranks.rank, self._ranks.size
+        count = workers or max(1, cores() // (2 * size if background else size))
+        total = len(suite.tasks) * episodes
+        require(size <= total, f"eval.episodes={episodes}: {total} episodes cannot be shared by {size} ranks")
+        count = min(count, total // size)
+        self._shares = split(len(suite.tasks), episodes, count * size)[rank * count : (rank + 1) * count]
         self._here = len(self._shares) == 1 and not background
         self._actor: TanhGaussian | None = None
         self._workers: list[Worker] = []
@@ -91,11 +101,11 @@ class Evaluator:
             self._start(actor)
         assert self._actor is not None
         self._actor.load_state_dict(actor.state_dict())
-        out = np.empty((3, len(self.suite.tasks), self.episodes), np.float32)
+        out = np.zeros((3, len(self.suite.tasks), self.episodes), np.float32)
         if self._local is not None:
             for part, values in zip(self._local.parts, self._local.play(), strict=True):
-                out[:, part.task] = values
-        return Job(out, self._workers)
+                out[:, part.task, part.first : part.stop] = values
+        return Job(out, self._workers, self._ranks)
 
     def run(self, actor: TanhGaussian) -> Evaluation:
         """Evaluate the actor's present weights."""
@@ -134,18 +144,22 @@ class OfficialEvaluator:
     """Meta-World's own ``evaluation()`` on its own wrapped environments, for comparison with `Evaluator`.
 
     Same tasks, horizon, rewards and goals; but goals are drawn with replacement, and success is only known per task: ``success`` is ``[T, 1]``
-    and ``lengths`` are NaN. ``workers=1`` steps the tasks in this process, else each has a process.
+    and ``lengths`` are NaN. ``workers=1`` steps the tasks in this process, else each has a process. Of several ``ranks`` the first plays it.
     """
 
-    def __init__(self, suite: Suite, episodes: int = 50, workers: int = 0):
+    def __init__(self, suite: Suite, episodes: int = 50, workers: int = 0, ranks: Ranks | None = None):
         from lit_mtrl.envs.metaworld import MetaWorld
 
         require(isinstance(suite, MetaWorld), "eval.protocol=official: exists for env=metaworld only; use every_goal")
         self.suite, self.episodes, self.workers = cast(MetaWorld, suite), episodes, workers
+        self._ranks = ranks or Ranks()
         self._envs: gymnasium.vector.VectorEnv | None = None
 
     def run(self, actor: TanhGaussian) -> Evaluation:
         """Evaluate the actor's present weights."""
+        return self._ranks.first(None if self._ranks.rank else self._play(actor))  # pyright: ignore[reportReturnType]
+
+    def _play(self, actor: TanhGaussian) -> Evaluation:
         from metaworld.evaluation import evaluation
 
         if self._envs is None:

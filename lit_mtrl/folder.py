@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.compose import upgraded
-from lit_mtrl.processes import held
+from lit_mtrl.processes import denied, held, rank_of_process
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.tables import flat
 
@@ -25,15 +26,20 @@ RESUMABLE = (
 
 def require_free(folder: Path) -> None:
     """`ConfigError` if a run cannot be started in ``folder``."""
+    require_writable(folder)
     require(
         not (folder / "checkpoints" / "last.ckpt").exists(),
         f"output_dir={folder}: already holds a run; continue it with --resume, or choose another run_name or output_dir",
     )
     require_idle(folder)
-    place = folder
-    while not place.exists():
-        place = place.parent
-    require(place.is_dir() and os.access(place, os.W_OK), f"output_dir={folder}: {place} cannot be written to")
+
+
+def require_writable(folder: Path) -> None:
+    """`ConfigError` if ``folder``, or what a run left in it and in its ``checkpoints``, cannot be written by this user."""
+    reason = denied(folder)
+    inside = chain(folder.glob("*"), folder.glob("checkpoints/*")) if reason is None else ()
+    reason = reason or next(filter(None, map(denied, inside)), None)
+    require(reason is None, f"output_dir={folder}: {reason}, or choose another output_dir")
 
 
 def require_idle(folder: Path) -> None:
@@ -57,9 +63,10 @@ def resumed(cfg: DictConfig) -> dict[str, Any]:
 
     folder = Path(cfg.output_dir)
     path = folder / "checkpoints" / "last.ckpt"
+    require_writable(folder)
     require(path.is_file(), f"--resume {folder}: holds no checkpoints/last.ckpt; start the run without --resume")
-    require(os.access(folder, os.W_OK), f"output_dir={folder}: cannot be written to")
-    require_idle(folder)
+    if rank_of_process() == 0:  # which trains there by the time that the others look
+        require_idle(folder)
     checkpoint = load(path, "--resume")
     require_same("--resume", folder, checkpoint["lit_mtrl"]["config"], cfg)
     done = checkpoint["lit_mtrl"]["frames"]
@@ -74,7 +81,7 @@ def frames_done(cfg: DictConfig) -> int:
     """Frames of the last checkpoint of the run that ``cfg`` describes, 0 if there is none; `ConfigError` if the folder holds another run."""
     folder = Path(cfg.output_dir)
     checkpoint = folder / "checkpoints" / "last.ckpt"
-    if not checkpoint.exists():
+    if not os.path.exists(checkpoint):  # also False where it may not be looked at, of which `require_writable` tells
         return 0
     try:
         saved = yaml.safe_load((folder / "config.yaml").read_text())

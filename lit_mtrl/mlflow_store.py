@@ -14,11 +14,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from lit_mtrl.processes import denied
 from lit_mtrl.spec import require
 
 log = logging.getLogger(__name__)
 
 SQLITE = "sqlite:///"
+ARTIFACTS = "mlartifacts"
+"""Folder beside an SQLite database for the files of runs."""
 
 
 class Sender:
@@ -104,13 +107,22 @@ def checked_uri(uri: str) -> str:
 
 @contextlib.contextmanager
 def locked(database: Path) -> Iterator[None]:
-    """Hold ``<database>.lock``; `OSError` if the folder or an existing database cannot be written."""
+    """Hold ``<database>.lock``; `ConfigError` if it, the database, their folder or that of the runs' files cannot be written."""
+    reason = store_denied(database)
+    require(reason is None, unusable(f"{SQLITE}{database}", str(reason)))
     database.parent.mkdir(parents=True, exist_ok=True)
-    if database.exists():
-        database.open("r+b").close()  # MLflow would try for a minute and a half
-    with database.with_name(database.name + ".lock").open("a") as file:
+    with _lock(database).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def store_denied(database: Path) -> str | None:
+    """Why runs cannot be written to the database, or their files beside it, with the remedy; None if they can.
+
+    MLflow would try for a minute and a half to write to the one, and lose the others one by one.
+    """
+    places = (database.parent, database, _lock(database), database.parent / ARTIFACTS)
+    return next(filter(None, map(denied, places)), None)
 
 
 def create_sqlite(database: Path) -> None:
@@ -139,6 +151,10 @@ def unusable(uri: str, reason: str) -> str:
     """The message of a `ConfigError` about the address, with the remedy."""
     remedy = f"use {SQLITE}PATH with a PATH that can be written, or the http:// address of a running MLflow server"
     return f"logger.tracking_uri={public(uri)}: {reason}; {remedy}"
+
+
+def _lock(database: Path) -> Path:
+    return database.with_name(database.name + ".lock")
 
 
 def public(text: str) -> str:

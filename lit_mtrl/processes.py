@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import itertools
 import os
 import signal
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -41,6 +44,17 @@ def keep_freed_memory() -> None:
             mallopt(m_trim_threshold, 2**31 - 1)
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def rank_of_process() -> int:
+    """Its number among the processes that train one run, from what Lightning, torchrun or SLURM left in its environment; 0 if alone."""
+    found = (os.environ.get(key) for key in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return int(next((value for value in found if value), 0))
+
+
 def hold(path: Path) -> TextIO:
     """Lock the file at ``path``, making it if needed, until the result is closed or this process ends; `BlockingIOError` if another has it."""
     file = path.open("a")
@@ -54,10 +68,69 @@ def hold(path: Path) -> TextIO:
 
 def held(path: Path) -> bool:
     """Whether a process holds the lock of ``path``."""
-    if not path.exists():
+    if not os.path.exists(path):
         return False
-    try:
-        hold(path).close()
-    except BlockingIOError:
-        return True
+    with path.open() as file:  # to be read only, as one of another user may be
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
     return False
+
+
+@contextmanager
+def claim(folder: Path, names: Sequence[str], count: int) -> Iterator[list[str]]:
+    """``count`` of ``names``, those that are claimed least, until the block or this process ends; claims are locked files in ``folder``."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with ExitStack() as claims:
+        with (folder / "lock").open("a") as one_at_a_time:
+            fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+            claimed = {name: sum(held(path) for path in folder.glob(f"{name}.*")) for name in names}
+            chosen = sorted(sorted(names, key=claimed.__getitem__)[:count], key=names.index)
+            for name in chosen:
+                paths = (folder / f"{name}.{number}" for number in itertools.count())
+                claims.enter_context(hold(next(path for path in paths if not held(path))))
+        yield chosen
+
+
+def denied(path: Path) -> str | None:
+    """Why this process cannot write to a file or folder, or make it where it does not exist, with the remedy; None if it can."""
+    place = path.absolute()
+    while not os.path.exists(place):  # False for what cannot be looked at, where `Path.exists` raises
+        place = place.parent
+    mode = os.W_OK | (os.X_OK if place.is_dir() else 0)
+    if place != path.absolute() and not place.is_dir():
+        return f"{place} is not a folder"
+    if os.access(place, mode, effective_ids=os.access in os.supports_effective_ids):
+        return None
+    if os.statvfs(place).f_flag & os.ST_RDONLY:
+        return f"{place} is on a file system that is mounted read-only; mount it writable"
+    owner, user = place.stat().st_uid, os.geteuid()
+    if owner == user:
+        return f"{place} is not writable for its owner, uid {user}; `chmod -R u+rwX {place}`"
+    # Its owner may want to keep a folder that is only on the way.
+    give = f"chown -R {user} {path}" if place == path.absolute() else f"install -d -o {user} {path}"
+    return f"{place} belongs to uid {owner} and is not writable for uid {user}; as root `{give}`, or start the container with `--user {owner}`"
+
+
+def cpu_quota(proc: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """How many cores' time the control groups leave this process (``docker run --cpus``), of version 1 and 2; None where all of it."""
+    quotas = []
+    for line in proc.read_text().splitlines() if proc.exists() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = mount / "cpu" if controllers else mount
+        folder = root / path.lstrip("/")
+        for group in (group for group in (folder, *folder.parents) if group.is_relative_to(root)):
+            if (group / "cpu.max").exists():
+                quota, period = (group / "cpu.max").read_text().split()
+            elif (group / "cpu.cfs_quota_us").exists():
+                quota, period = (
+                    (group / f"cpu.cfs_{name}_us").read_text().strip().replace("-1", "max")
+                    for name in ("quota", "period")
+                )
+            else:
+                continue
+            quotas += [] if quota == "max" else [int(quota) / int(period)]
+    return min(quotas, default=None)

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 LAYERS = {
     0: ("spec", "suggest", "processes"),
-    1: ("nets", "weighting", "envs", "policies", "critics"),
+    1: ("nets", "weighting", "envs", "policies", "critics", "ranks"),
     2: (
         "algos",
         "engine",
@@ -27,7 +27,7 @@ LAYERS = {
         "report",
         "ui",
     ),
-    3: ("agent", "data.module", "logger"),
+    3: ("agent", "data.module", "logger", "strategies"),
     4: (
         "cli",
         "commands",
@@ -37,6 +37,7 @@ LAYERS = {
         "folder",
         "build",
         "bench",
+        "doctor",
         "make",
         "labels",
         "match",

@@ -9,6 +9,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
 from lit_mtrl.policies import ActingPolicy, TanhGaussian
+from lit_mtrl.ranks import Ranks
 from lit_mtrl.spec import require
 
 
@@ -48,10 +49,15 @@ def once(batch: TensorDictBase, key: str, make: Callable[[], Tensor]) -> Tensor:
 
 
 class Algorithm(nn.Module):
-    """Owns the networks and says what is minimised, in which order."""
+    """Owns the networks and says what is minimised, in which order.
+
+    ``ranks``: the processes that train together, each on its part of a batch ``[T, b]``. The engine averages losses and gradients over them;
+    a loss asks `Ranks.mean` itself where a choice depends on a mean over the batch.
+    """
 
     actor: TanhGaussian
     num_tasks: int
+    ranks = Ranks()
 
     def objectives(self) -> tuple[Objective, ...]:
         """The objectives in the order of the update; the engine asks once the module is on its device."""

@@ -134,7 +134,7 @@ class SAC(Algorithm):
         q = self.critic(batch[OBS], batch[ACTION])  # [2, T, b]
         error = q - y
         if self.mask_out is not None:
-            size = error.detach().square().mean((0, 2))  # [T]
+            size = self.ranks.mean(error.detach().square().mean((0, 2)))  # [T]
             once(batch, "kept", lambda: (size <= self.mask_out)[:, None].expand(batch.shape))
             # Before the square: what is not finite must not reach its gradient.
             error = torch.where(batch["kept"], error, 0.0)

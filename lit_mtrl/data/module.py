@@ -4,6 +4,8 @@ NOTE 1: with ``overlap`` the environments collect iteration i + 1 while the lear
         those updates: the policy that acts is one iteration older than without. Everything else, updates per frame included, is the
         same. The order is fixed (wait for i, extend, sample, publish, begin i + 1, update on i), so that a run repeats itself
         bit for bit. Nothing is in flight at the end of an epoch, where runs are saved and evaluated.
+NOTE 2: several ranks divide what is configured: R ranks take an iteration's vector steps in R equal parts, keep a part of the replay's
+        capacity each and sample a part of every batch. An iteration's frames and updates, and so updates per frame, are what they are for one rank.
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 
 from lit_mtrl.algos.base import Algorithm
+from lit_mtrl.checkpoint import replay_folders
 from lit_mtrl.data.ahead import Ahead
 from lit_mtrl.data.collect import TaskCollector, require_workers
 from lit_mtrl.data.place import DEVICES, Place, faster_device, place_replay, require_cuda
 from lit_mtrl.data.replay import PerTaskReplay
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.policies import EXPLORE, RANDOM
+from lit_mtrl.ranks import Ranks
 from lit_mtrl.spec import DONE, EPISODE_LENGTH, EPISODE_RETURN, STORED, SUCCESS, require
 from lit_mtrl.suggest import unknown
 
@@ -35,7 +39,7 @@ class Iteration:
     """n collected vector steps and the updates that are due for them.
 
     ``chunk``: ``[K, T, b]`` on the learner's device, None during the warm start. ``frames``: environment steps so far,
-    summed over tasks, these included. ``episodes``: float32 ``[m, 4]`` of task, return, length, success of those that ended.
+    summed over tasks and ranks, these included. ``episodes``: float32 ``[m, 4]`` of task, return, length, success of those that ended here.
     ``collect_seconds``: what the learner waited for the steps; with ``overlap`` less than they took.
     """
 
@@ -53,6 +57,7 @@ class DataModule(lightning.LightningDataModule):
     every environment). ``random_steps``: vector steps of uniform actions without updates. ``updates_per_step``: gradient
     updates per vector step. ``capacity``, ``per_task``: of the replay; ``device``: where it lies (auto, cpu, cuda). ``stagger``: see
     `lit_mtrl.envs.vector`. ``overlap``: collect beside the updates. ``policy_device``: where the collecting policy computes (auto, cpu, cuda).
+    ``rank`` of ``ranks``: the part that this process takes; ``copies`` and ``workers`` are each rank's own.
     """
 
     def __init__(
@@ -74,6 +79,8 @@ class DataModule(lightning.LightningDataModule):
         overlap: bool = False,
         policy_device: str = "auto",
         device: str = "auto",
+        rank: int = 0,
+        ranks: int = 1,
     ):
         super().__init__()
         require(policy_device in DEVICES, unknown("collector.policy_device", policy_device, DEVICES))
@@ -84,8 +91,13 @@ class DataModule(lightning.LightningDataModule):
         require(copies > 0, f"env.copies={copies}: at least one environment per task")
         require(steps > 0, f"collector.steps={steps}: collect at least one vector step at a time")
         require(random_steps >= 0, f"collector.random_steps={random_steps}: zero or more vector steps")
-        self.step_frames = len(suite.tasks) * copies
-        _check_budget(frames, epoch_frames, self.step_frames, suite.horizon, steps)
+        for key, value in (("collector.steps", steps), ("replay.per_task", per_task), ("replay.capacity", capacity)):
+            require(
+                value % ranks == 0,
+                f"{key}={value}: must divide among {ranks} ranks, such as {-(-value // ranks) * ranks}",
+            )
+        step_frames = len(suite.tasks) * copies
+        _check_budget(frames, epoch_frames, step_frames, suite.horizon, steps, ranks)
         updates = updates_per_step * steps
         require(
             updates > 0 and updates == int(updates),
@@ -94,8 +106,10 @@ class DataModule(lightning.LightningDataModule):
         self.suite, self.algorithm, self.policy = suite, algorithm, algorithm.acting_policy()
         self.seed, self.budget, self.epoch_frames = seed, frames, epoch_frames
         self.copies, self.workers, self.steps = copies, workers, steps
-        self.random_frames, self.updates = random_steps * self.step_frames, int(updates)
+        self.random_frames, self.updates = random_steps * step_frames, int(updates)
+        self.iteration_frames = steps * step_frames
         self.capacity, self.per_task = capacity, per_task
+        self.rank, self.ranks = rank, ranks
         self.stagger, self.overlap, self.policy_device, self.device = stagger, overlap, policy_device, device
         self.frames = 0
         self.place: Place | None = None
@@ -112,7 +126,7 @@ class DataModule(lightning.LightningDataModule):
     def settle(self, learner: torch.device) -> Place:
         """Decide where the replay lies and the policy acts if the learner is on ``learner``; raises `ConfigError` if the replay does not fit."""
         if self.place is None:
-            self.place = place_replay(self.device, learner, self.suite, self.capacity)
+            self.place = place_replay(self.device, learner, self.suite, self.capacity, self.ranks)
             self.policy_device = self._acting_device(learner).type
         return self.place
 
@@ -121,11 +135,18 @@ class DataModule(lightning.LightningDataModule):
             return
         learner = self.policy.device if self.trainer is None else self.trainer.strategy.root_device
         place = self.settle(learner)
-        sizes = len(self.suite.tasks), self.capacity, self.per_task, self.seed
-        self.replay = PerTaskReplay(*sizes, device=place.device, learner=learner)
+        part = len(self.suite.tasks), self.capacity // self.ranks, self.per_task // self.ranks
+        self.replay = PerTaskReplay(*part, _replay_seed(self.seed, self.rank), device=place.device, learner=learner)
+        self.policy_device = Ranks.here().first(self.policy_device)  # a measurement
         acting = learner if learner.type == self.policy_device else torch.device(self.policy_device)
         self.collector = TaskCollector(
-            self.suite, self.policy, self.steps, self.copies, self.workers, stagger=self.stagger, policy_device=acting
+            self.suite,
+            self.policy,
+            self.steps // self.ranks,
+            self.copies,
+            self.workers,
+            stagger=self.stagger,
+            policy_device=acting,
         )
         self._ahead = Ahead(self.collector) if self.overlap else None
 
@@ -150,16 +171,16 @@ class DataModule(lightning.LightningDataModule):
 
     def __len__(self) -> int:
         """Iterations per epoch; without it Lightning would fetch one ahead of the updates."""
-        return self.epoch_frames // (self.steps * self.step_frames)
+        return self.epoch_frames // self.iteration_frames
 
     def __iter__(self) -> Iterator[Iteration]:
         assert self.collector is not None and self.replay is not None
         if self._replay_path is not None:
-            self.replay.loads(self._replay_path)
+            self._load_replay(self.replay, self._replay_path)
             self._replay_path = None
         if self._ahead is not None and self._ahead.busy:  # an epoch was left before its end
             self._ahead.take()
-        self.collector.restart(epoch_stream(self.seed, self.frames // self.epoch_frames))
+        self.collector.restart(epoch_stream(self.seed, self.frames // self.epoch_frames, self.rank))
         for left in reversed(range(len(self))):
             yield self._iterate(self.collector, self.replay, last=not left)
 
@@ -172,7 +193,7 @@ class DataModule(lightning.LightningDataModule):
         else:
             data = self._ahead.take()
         collected = time.perf_counter() - start
-        self.frames += data.numel()
+        self.frames += data.numel() * self.ranks
         replay.extend(self.algorithm.prepare(data).select(*STORED))
         chunk = None if warm else replay.sample(self.updates).to(self.policy.device)
         if self._ahead is not None and not last:
@@ -196,24 +217,42 @@ class DataModule(lightning.LightningDataModule):
         self.frames = state_dict["frames"]
 
     def resume_replay(self, path: Path) -> None:
-        """Fill the replay from ``path`` when training starts."""
+        """Fill the replay from the checkpoint's sidecar ``path`` when training starts."""
         self._replay_path = path
 
+    def _load_replay(self, replay: PerTaskReplay, sidecar: Path) -> None:
+        """The replay of this rank, or, of a run that had another number of ranks, a share of all."""
+        folders = replay_folders(sidecar)
+        if len(folders) == self.ranks:
+            replay.loads(folders[self.rank])
+        else:
+            replay.deal(folders, self.rank, self.ranks)
+            replay.sampler.generator.manual_seed(mixed_seed(self.seed, self.frames, self.rank))
 
-def epoch_stream(seed: int, epoch: int) -> int:
-    """The random stream of an epoch's environments and actions, a 31-bit integer."""
-    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0] >> 1)
+
+def epoch_stream(seed: int, epoch: int, rank: int = 0) -> int:
+    """The random stream of an epoch's environments and actions on a rank, a 31-bit integer."""
+    return int(np.random.SeedSequence((seed, epoch, rank) if rank else (seed, epoch)).generate_state(1)[0] >> 1)
 
 
-def _check_budget(frames: int, epoch_frames: int, step_frames: int, horizon: int, steps: int) -> None:
+def mixed_seed(*words: int) -> int:
+    """One seed, of 63 bits, for each list of words."""
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _replay_seed(seed: int, rank: int) -> int:
+    return mixed_seed(seed, rank) if rank else seed
+
+
+def _check_budget(frames: int, epoch_frames: int, step_frames: int, horizon: int, steps: int, ranks: int) -> None:
     require(frames > 0, f"frames={frames}: the budget is positive")
     require(epoch_frames > 0, f"epoch_frames={epoch_frames}: an epoch has at least one episode of every task")
-    episode = step_frames * horizon
+    episode = step_frames * horizon * ranks
     near = max(1, round(epoch_frames / episode)) * episode
     require(
         epoch_frames % episode == 0,
         f"epoch_frames={epoch_frames}: an epoch is a whole number of episodes of every task, a multiple of {episode}"
-        f" (tasks x copies x horizon), such as {near}",
+        f" (tasks x copies x horizon{' x ranks' if ranks > 1 else ''}), such as {near}",
     )
     near = max(1, round(frames / epoch_frames)) * epoch_frames
     require(

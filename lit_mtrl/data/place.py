@@ -22,13 +22,14 @@ SHARE = 0.5
 
 @dataclass(frozen=True)
 class Place:
-    """``device``: the replay's. ``size``: its bytes when full."""
+    """``device``: the replay's. ``size``: its bytes when full, of each of ``ranks``."""
 
     device: torch.device
     size: int
+    ranks: int = 1
 
     def __str__(self) -> str:
-        return f"replay: {_gigabytes(self.size)} on {self.device}"
+        return f"replay: {_gigabytes(self.size)} on {self.device}{' for each rank' if self.ranks > 1 else ''}"
 
 
 def transition_bytes(suite: Suite) -> int:
@@ -43,12 +44,15 @@ def transition_bytes(suite: Suite) -> int:
     return sum(sizes[key] for key in STORED)
 
 
-def place_replay(wanted: str, learner: torch.device, suite: Suite, capacity: int) -> Place:
-    """Where ``replay.device = wanted`` puts ``capacity`` transitions of every task; raises `ConfigError` if they do not fit there."""
+def place_replay(wanted: str, learner: torch.device, suite: Suite, capacity: int, ranks: int = 1) -> Place:
+    """Where ``replay.device = wanted`` puts ``capacity`` transitions of every task; raises `ConfigError` if they do not fit there.
+
+    Each of ``ranks`` has its part of them: on a GPU of its own, or all on this machine's memory.
+    """
     require(wanted in DEVICES, unknown("replay.device", wanted, DEVICES))
     require_cuda("replay.device", wanted)
     slice_bytes = len(suite.tasks) * transition_bytes(suite)
-    size = capacity * slice_bytes
+    size = capacity // ranks * slice_bytes
     device = torch.device("cpu")
     if wanted == "cuda":
         device = learner if learner.type == "cuda" else torch.device("cuda")
@@ -56,14 +60,14 @@ def place_replay(wanted: str, learner: torch.device, suite: Suite, capacity: int
         device = learner
     free = free_bytes(device)
     if free is not None:
-        where = "this machine" if device.type == "cpu" else str(device)
-        fits = free // slice_bytes // 1000 * 1000 or free // slice_bytes
+        where, here = ("this machine", ranks) if device.type == "cpu" else (str(device), 1)
+        fits = free * ranks // here // slice_bytes
         require(
-            size <= free,
-            f"replay.capacity={capacity}: needs {_gigabytes(size)} for {len(suite.tasks)} tasks, {where} has {_gigabytes(free)} free;"
-            f" {fits:_} would fit",
+            size * here <= free,
+            f"replay.capacity={capacity}: needs {_gigabytes(size * here)} for {len(suite.tasks)} tasks, {where} has {_gigabytes(free)} free;"
+            f" {fits // 1000 * 1000 or fits:_} would fit",
         )
-    return Place(device, size)
+    return Place(device, size, ranks)
 
 
 def require_cuda(key: str, wanted: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,26 @@ class PerTaskReplay:
             self.extend(TensorDict.load_memmap(path / "transitions"))
         self.buffer.writer.load_state_dict(state["writer"])
         self.sampler.load_state_dict(state["sampler"])
+
+    def deal(self, paths: Sequence[Path], part: int, parts: int) -> None:
+        """Take a share of what replays of equal length wrote into ``paths``; call it on an empty replay.
+
+        Their transitions in one row, oldest first and in turns, are dealt to ``parts`` replays, of which this is number ``part``; the oldest few
+        that do not divide are dropped, and those that ``capacity`` has no room for.
+        """
+        if not all((path / "transitions").exists() for path in paths):
+            return  # saved during the warm start, empty
+        held = [TensorDict.load_memmap(path / "transitions") for path in paths]
+        oldest = [torch.load(path / "state.pt", weights_only=True)["writer"]["_cursor"] for path in paths]
+        size, owners = len(held[0]), len(held)
+        capacity = self.buffer.storage.max_size  # pyright: ignore[reportAttributeAccessIssue]
+        row = torch.arange(size * owners % parts + part, size * owners, parts)[-capacity:]
+        shares = []
+        for owner in range(owners):
+            when = row[row % owners == owner] // owners
+            shares.append(held[owner][(when + oldest[owner]) % size])  # a full replay writes over its oldest next
+        turn = torch.cat([(row % owners == owner).nonzero().flatten() for owner in range(owners)]).argsort()
+        self.extend(torch.cat(shares)[turn])  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 class _Staging:

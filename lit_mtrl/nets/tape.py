@@ -9,6 +9,9 @@ composed per task, as PaCo's, that output is the tasks' weights.)
 A layer takes part by a method ``gramian(x, delta, shared_only)`` of its own class and by passing its output through `watch`, which its
 input must reach task by task: row t of ``[T, b, d]``, or rows t b to (t + 1) b of ``[T b, d]``. Parameters of anything else still count:
 their gradients, ``[T, P]`` of them, are formed by T backward passes in one. Losses must not mix tasks.
+
+The Gramian of gradients that are averages over ranks is not the average of the ranks' Gramians. Layers get the samples of all ranks, gathered
+at once; that is as much as one rank would have for the whole batch.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from lit_mtrl.ranks import Ranks
+
 CHUNK = 2**24
 """Numbers of a layer's task gradients that are held at once: 64 MiB in single precision."""
 
@@ -27,9 +32,10 @@ _recording: Tape | None = None
 
 
 class Tape:
-    """Gramians of the task gradients of ``params``, which modules of ``root`` own."""
+    """Gramians of the task gradients of ``params``, which modules of ``root`` own, averaged over ``ranks``."""
 
-    def __init__(self, root: nn.Module, params: Sequence[nn.Parameter]):
+    def __init__(self, root: nn.Module, params: Sequence[nn.Parameter], ranks: Ranks | None = None):
+        self.ranks = ranks or Ranks()
         wanted = {id(p) for p in params}
         self.params = tuple(params)
         owners = Counter(id(p) for module in root.modules() for p in module.parameters(recurse=False))
@@ -72,13 +78,24 @@ class Tape:
             self._seen = None
         tasks = len(losses)
         total = losses.new_zeros(tasks, tasks)
-        for (layer, _), uses in seen.items():
+        pairs = []
+        for uses in seen.values():
             rows = [_by_task(x.to(losses.dtype), delta.to(losses.dtype), tasks) for x, delta in uses]
-            x, delta = rows[0] if len(rows) == 1 else _joined(rows)
+            pairs.append(rows[0] if len(rows) == 1 else _joined(rows))
+        for (layer, _), (x, delta) in zip(seen, self._of_all_ranks(pairs), strict=True):
             total += layer.gramian(x, delta, shared_only)  # pyright: ignore[reportCallIssue]
         own = {id(p) for layer in self._called for p in layer.parameters(recurse=False)}
         rest = [p for p in self.params if id(p) not in own]
-        return total + _jacobian_gramian(losses, rest) if rest else total
+        return total + _jacobian_gramian(losses, rest, self.ranks) if rest else total
+
+    def _of_all_ranks(self, pairs: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+        """``x [L | 1, T, m, in]``, ``delta [L, T, m, out]`` with the samples of all ranks, of losses that are means over the ranks."""
+        if self.ranks.size == 1 or not pairs:
+            return pairs
+        tensors = [v for x, delta in pairs for v in (x, delta / self.ranks.size)]
+        parts = self.ranks.stack(torch.cat([v.flatten() for v in tensors])).split([v.numel() for v in tensors], 1)
+        joined = [torch.cat([each.view_as(v) for each in part], 2) for v, part in zip(tensors, parts, strict=True)]
+        return list(zip(joined[::2], joined[1::2], strict=True))
 
     def take(self, layer: nn.Module, part: str, x: Tensor, y: Tensor) -> Tensor:
         """`watch`, for the tape that records."""
@@ -180,7 +197,7 @@ def _joined(uses: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return torch.cat([x.expand(size, *x.shape[1:]) for x in xs], -2), torch.cat(deltas, -2)
 
 
-def _jacobian_gramian(losses: Tensor, params: list[nn.Parameter]) -> Tensor:
+def _jacobian_gramian(losses: Tensor, params: list[nn.Parameter], ranks: Ranks) -> Tensor:
     """From the gradients themselves, ``[T, P]``."""
     grads = torch.autograd.grad(
         losses,
@@ -193,6 +210,6 @@ def _jacobian_gramian(losses: Tensor, params: list[nn.Parameter]) -> Tensor:
     )
     total = losses.new_zeros(len(losses), len(losses))
     for grad in grads:
-        flat = grad.flatten(1)
+        flat = ranks.mean(grad.flatten(1))
         total += flat @ flat.t()
     return total

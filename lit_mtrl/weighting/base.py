@@ -14,6 +14,7 @@ class Weighting(nn.Module):
     Made with ``num_tasks`` and the yaml's values; a `ConfigError` it raises starts with the key, such as ``c=1.2: ...``. What it
     remembers from update to update are buffers and parameters, so that it is part of checkpoints. It must not wait for the device.
 
+    ``reads_losses``: `forward` looks at the losses; if not, they may be those of one rank alone.
     ``reads_gramian``: `forward` gets the inner products of the tasks' gradients; ``shared_only``: of shared parameters only.
     ``floor``: losses must be above it, None for any; the engine counts those that are not, and the run says so.
 
@@ -21,6 +22,7 @@ class Weighting(nn.Module):
     ``evaluates_again``.
     """
 
+    reads_losses = True
     reads_gramian = False
     evaluates_again = False
     shared_only = False
@@ -48,6 +50,7 @@ class Weighting(nn.Module):
 class GramianWeighting(Weighting):
     """A weighting that is a function of the Gramian alone."""
 
+    reads_losses = False
     reads_gramian = True
 
     def __init__(self, num_tasks: int, shared_only: bool = False):

@@ -11,5 +11,7 @@ from lit_mtrl.weighting.base import Weighting
 class Mean(Weighting):
     """Every task weighs 1/T."""
 
+    reads_losses = False
+
     def forward(self, losses: Tensor, gramian: Tensor | None) -> Tensor:
         return torch.full_like(losses, 1 / self.num_tasks)

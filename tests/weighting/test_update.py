@@ -80,19 +80,13 @@ def test_the_mean_through_this_path_is_bit_identical(case: tuple[str, dict]) -> 
         def _step(self, objective: Objective, batch: TensorDictBase) -> dict:
             assert objective.loss is not None
             loss = objective.loss(batch)["loss"].mean()
-            shared = () if self.shared is None else self.shared.params
-            moved = (*objective.params, *shared)
-            grads = torch.autograd.grad(loss, moved, allow_unused=True, materialize_grads=True)
-            scale = 1.0
+            gradients = self._grads[objective.name]
+            gradients.take(torch.autograd.grad(loss, gradients.params, allow_unused=True, materialize_grads=True))
             if objective.max_grad_norm is not None:
-                norm = torch.linalg.vector_norm(torch.stack([g.norm() for g in grads]))
-                scale = (objective.max_grad_norm / norm).clamp(max=1.0)
-            own = len(objective.params)
-            for buffer, grad in zip(self._grads[objective.name], grads[:own], strict=True):
-                buffer.copy_(grad).mul_(scale)
+                norm = torch.linalg.vector_norm(gradients.flat)
+                gradients.flat.mul_((objective.max_grad_norm / norm).clamp(max=1.0))
             if self.shared is not None:
-                for buffer, grad in zip(self._grads[self.shared.name], grads[own:], strict=True):
-                    buffer.add_(grad * scale)
+                self._grads[self.shared.name].flat.add_(gradients.shared)
             self._adam(objective)
             return {}
 

@@ -1,0 +1,69 @@
+"""Lightning strategies for runs with several ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch.distributed as dist
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+
+from lit_mtrl.ranks import Ranks
+from lit_mtrl.spec import require
+from lit_mtrl.suggest import unknown
+from lit_mtrl.tables import flat
+
+FREE = ("output_dir", "collector.policy_device")
+"""Keys that may differ between ranks: rank 0 alone writes, and its measurement counts."""
+
+
+class RanksStrategy(DDPStrategy):
+    """What both have in common. ``config``, to be set before training: must be the same on all ranks."""
+
+    config: Mapping[str, Any] = MappingProxyType({})
+
+    def setup_environment(self) -> None:
+        """Meet the other ranks; raises `ConfigError` if they were started with another configuration."""
+        met = dist.is_initialized()
+        super().setup_environment()
+        if not met:
+            require_same(Ranks.here().gather(flat(dict(self.config))))
+
+
+class FlatDDP(RanksStrategy):
+    """``trainer.strategy=ddp``: the engine averages each objective's gradients by one all-reduce.
+
+    DDP's own wrapper is left out. It reduces at every backward pass what its hooks have seen of the whole module, while
+    an objective moves its own parameters only, and CUDA graphs cannot record the hooks.
+    """
+
+    def configure_ddp(self) -> None:
+        """Give every rank what rank 0 has, once."""
+        assert self.model is not None
+        for tensor in (*self.model.parameters(), *self.model.buffers()):
+            dist.broadcast(tensor.data, 0)
+
+
+class HookedDDP(RanksStrategy):
+    """``trainer.strategy=ddp_find_unused_parameters_true``: PyTorch's DDP as Lightning wraps it, to compare with."""
+
+    def __init__(self) -> None:
+        super().__init__(find_unused_parameters=True)
+
+
+STRATEGIES = {"ddp": FlatDDP, "ddp_find_unused_parameters_true": HookedDDP}
+
+
+def choose_strategy(name: str, several: bool) -> Strategy | str:
+    """What Lightning's trainer gets for ``trainer.strategy = name``; ``auto`` is ``ddp`` where there are ``several`` devices."""
+    require(name in ("auto", *STRATEGIES), unknown("trainer.strategy", name, ("auto", *STRATEGIES)))
+    return STRATEGIES["ddp" if name == "auto" else name]() if several else "auto"
+
+
+def require_same(configs: list[dict[str, Any]]) -> None:
+    """Raise `ConfigError` unless all ranks have the same configuration, ``configs[rank]`` by dotted key."""
+    for rank, config in enumerate(configs):
+        differ = sorted(k for k in {*configs[0], *config} if configs[0].get(k) != config.get(k) and k not in FREE)
+        shown = ", ".join(f"{k} ({configs[0].get(k)} on rank 0, {config.get(k)} on rank {rank})" for k in differ)
+        require(not differ, f"ranks have different configurations: {shown}; start all of them with the same command")
