@@ -23,12 +23,16 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code: 0 done, 1 failed while running, 2 nothing was started because the input is wrong."""
+    """Run one command; the exit code: 0 done, 1 failed while running, 2 nothing was started because the input is wrong, 143 ended by SIGTERM."""
     argv = list(sys.argv[1:] if argv is None else argv)
     spin_briefly()
     keep_freed_memory()
     try:
         args = _parse(argv)
+        if args.command == "doctor":  # also where what the other commands import is missing
+            from lit_mtrl.doctor.run import doctor
+
+            return doctor(args.tracking_uri, args.json)
         from lit_mtrl import commands
 
         return getattr(commands, args.command)(args)
@@ -77,7 +81,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     fit.add_argument("--multirun", "-m", action="store_true", help="one run per combination of comma-separated values")
     test = command("test", "evaluate a checkpoint: per-task table")
     test.add_argument("--ckpt", required=True, metavar="FILE", help="such as outputs/.../checkpoints/best.ckpt")
-    for sub in (params, test):
+    doctor = command("doctor", "what this machine or container can run, and what would help")
+    for sub in (params, test, doctor):
         sub.add_argument("--json", action="store_true", help="print JSON")
     _bench_options(bench)
     for sub in (fit, params, test, bench):
@@ -87,10 +92,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     _report_options(report)
     ui = command("ui", "MLflow's pages on the runs, for this machine")
     ui.add_argument("--port", type=int, default=5000)
-    for sub in (report, ui):
+    for sub in (report, ui, doctor):
         sub.add_argument("--tracking-uri", metavar="URI", help="the store; sqlite:///mlflow.db by default")
 
-    options = {option for sub in (fit, params, test, bench, report, ui) for option in sub._option_string_actions}
+    options = {option for sub in (fit, params, test, bench, report, ui, doctor) for option in sub._option_string_actions}
     args, rest = parser.parse_known_args([_as_override(arg, options) for arg in argv])
     overrides = [arg for arg in rest if "=" in arg or arg.startswith("~")]
     for arg in rest:

@@ -1,6 +1,7 @@
 """``fit --multirun``: Hydra's sweepers and launchers, every job a fresh process.
 
-A job whose run is finished is skipped, and one that was stopped is continued, so the same command again does what is missing.
+A job whose run is finished is skipped, and one that was stopped is continued, so the same command again does what is missing. Jobs that
+run at the same time get different GPUs, or share them evenly where there are fewer.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,13 +29,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from lit_mtrl.compose import composed, conf_dir, groups, parse_overrides
-from lit_mtrl.folder import frames_done, require_idle
-from lit_mtrl.processes import die_with_parent
+from lit_mtrl.folder import frames_done, require_idle, require_writable
+from lit_mtrl.processes import claim, denied, die_with_parent
 from lit_mtrl.spec import PARENTS, ConfigError, require
 from lit_mtrl.study import split_experiment, study_sweep, swept_keys
 
 SWEEP = "LIT_MTRL_SWEEP"
 """Environment variable that tells jobs about their sweep."""
+OUTPUTS = "outputs/multirun"
+"""Hydra's own folder for sweeps."""
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def launch(configs: Sequence[str], overrides: Sequence[str]) -> int:
@@ -55,10 +61,14 @@ def launch(configs: Sequence[str], overrides: Sequence[str]) -> int:
     folders = [str(cfg.output_dir) for cfg in cfgs]
     twice = next((folder for folder in folders if folders.count(folder) > 1), None)
     require(twice is None, f"output_dir={twice}: is that of several runs; leave run_name and output_dir to the sweep")
+    reason = denied(Path(OUTPUTS))
+    require(reason is None, f"--multirun: {reason}, or run it in another folder")
     if not searched:
-        for cfg in cfgs:
-            require_idle(Path(cfg.output_dir))
         done = [frames_done(cfg) for cfg in cfgs]
+        for cfg, frames in zip(cfgs, done, strict=True):
+            require_idle(Path(cfg.output_dir))
+            if frames < cfg.frames:
+                require_writable(Path(cfg.output_dir))
         finished = sum(frames >= cfg.frames for frames, cfg in zip(done, cfgs, strict=True))
         stopped = sum(0 < frames < cfg.frames for frames, cfg in zip(done, cfgs, strict=True))
         print(  # noqa: T201
@@ -112,12 +122,38 @@ def job(_: DictConfig) -> float | None:
     command = [sys.executable, "-m", "lit_mtrl", "fit", *overrides, f"run_name='{cfg.run_name}'"]
     for config in configs:
         command += ["--config", config]
-    process = subprocess.Popen(
-        [*command, *(["--resume"] if done else [])], preexec_fn=partial(die_with_parent, gently=True)
-    )
-    if process.wait():
-        raise subprocess.CalledProcessError(process.returncode, command)
+    command += ["--resume"] if done else []
+    with placed(cfg) as environment:
+        process = subprocess.Popen(command, env=environment, preexec_fn=partial(die_with_parent, gently=True))
+        if process.wait():
+            raise subprocess.CalledProcessError(process.returncode, command)
     return final_success(cfg)
+
+
+@contextmanager
+def placed(cfg: DictConfig) -> Iterator[dict[str, str]]:
+    """The environment of the process that trains ``cfg``: it sees ``trainer.devices`` GPUs, those on which the fewest jobs of this user run.
+
+    It sees what this process sees where it asks for all GPUs, for certain ones or for none, and in a job of submitit, which places its own.
+    """
+    environment, wanted = dict(os.environ), cfg.trainer.devices
+    ours = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and isinstance(wanted, int)
+    gpus = visible_gpus() if ours and "SUBMITIT_EXECUTOR" not in environment else []
+    if not gpus or not 0 < wanted < len(gpus):
+        yield environment
+        return
+    with claim(Path(tempfile.gettempdir(), f"lit_mtrl-gpus-{os.getuid()}"), gpus, wanted) as chosen:
+        print(f"{cfg.output_dir}: on GPU {','.join(chosen)}", flush=True)  # noqa: T201
+        yield {**environment, VISIBLE: ",".join(chosen)}
+
+
+def visible_gpus() -> list[str]:
+    """What ``CUDA_VISIBLE_DEVICES`` may hold: numbers, or what it holds here. CUDA is left alone where NVIDIA's driver can be asked otherwise."""
+    import torch
+
+    count = torch.cuda.device_count()
+    named = os.environ.get(VISIBLE, "").replace(" ", "").split(",")
+    return named[:count] if named != [""] else [str(index) for index in range(count)]
 
 
 def final_success(cfg: DictConfig) -> float | None:
@@ -139,7 +175,7 @@ def _launch(overrides: Sequence[str]) -> int:
     ):
         chosen.append("hydra.sweeper.direction=maximize")
     sys.argv = [sys.argv[0], "--multirun", *chosen, "hydra.output_subdir=null", "hydra/job_logging=disabled"]
-    sys.argv += ["hydra.sweep.dir=outputs/multirun/${now:%Y-%m-%d_%H-%M-%S}", "hydra/hydra_logging=default"]
+    sys.argv += [f"hydra.sweep.dir={OUTPUTS}/${{now:%Y-%m-%d_%H-%M-%S}}", "hydra/hydra_logging=default"]
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)
     try:
         main()

@@ -109,7 +109,7 @@ def denied(path: Path) -> str | None:
     if owner == user:
         return f"{place} is not writable for its owner, uid {user}; `chmod -R u+rwX {place}`"
     # Its owner may want to keep a folder that is only on the way.
-    give = f"chown -R {user} {path}" if place == path.absolute() else f"install -d -o {user} {path}"
+    give = f"chown -R {user} {place}" if place == path.absolute() else f"install -d -o {user} {path.absolute()}"
     return f"{place} belongs to uid {owner} and is not writable for uid {user}; as root `{give}`, or start the container with `--user {owner}`"
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -60,19 +63,21 @@ def test_wrong_value_is_one_line_before_any_job(cli, tmp_path: Path) -> None:
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """``jobs(config, ...)`` launches a sweep here, and returns the commands of its jobs without running them."""
+    """``jobs(config, ...)`` launches a sweep here, and returns the commands of its jobs without running them; `seen` has their GPUs."""
     monkeypatch.chdir(tmp_path)
     commands: list[list[str]] = []
 
     class Job:
-        def __init__(self, command: list[str], **_: object):
+        def __init__(self, command: list[str], env: dict[str, str], **_: object):
             commands.append(command[4:])
+            seen.append(env.get(multirun.VISIBLE))
 
         def wait(self) -> int:
             return 0
 
     def run(*args: str, configs: tuple[str, ...] = ("debug",)) -> list[list[str]]:
         commands.clear()
+        seen.clear()
         monkeypatch.setattr(sys, "argv", ["lit_mtrl"])
         for name in (multirun.SWEEP, multirun.PARENTS):
             monkeypatch.setenv(name, "")
@@ -81,6 +86,9 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
     monkeypatch.setattr(multirun.subprocess, "Popen", Job)
     return run
+
+
+seen: list[str | None] = []
 
 
 def names(commands: list[list[str]]) -> list[str]:
@@ -212,6 +220,122 @@ def test_final_success_is_the_mean_of_the_last_evaluation(tmp_path: Path) -> Non
     assert multirun.final_success(cfg) is None
     (tmp_path / "eval.csv").write_text("frames,task,success\n1,a,0.0\n1,b,0.0\n2,a,1.0\n2,b,0.5\n")
     assert multirun.final_success(cfg) == 0.75
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """``gpus(4)`` makes it so many here, or ``gpus(2, "5,7")`` those that are visible."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("SUBMITIT_EXECUTOR", raising=False)
+
+    def have(count: int, visible: str | None = None) -> None:
+        monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+        monkeypatch.delenv(multirun.VISIBLE, raising=False)
+        if visible is not None:
+            monkeypatch.setenv(multirun.VISIBLE, visible)
+
+    return have
+
+
+def visible(*overrides: str) -> str | None:
+    """What a job would see."""
+    with multirun.placed(compose(["debug"], overrides)) as environment:
+        return environment.get(multirun.VISIBLE)
+
+
+def test_jobs_at_the_same_time_get_different_gpus(gpus, capsys) -> None:
+    gpus(3)
+    cfg = compose(["debug"], [])
+    with ExitStack() as running:
+        found = [running.enter_context(multirun.placed(cfg)) for _ in range(7)]
+        assert [one[multirun.VISIBLE] for one in found] == ["0", "1", "2", "0", "1", "2", "0"]
+        assert all(one["PATH"] == os.environ["PATH"] for one in found)
+    assert visible() == "0"
+    assert capsys.readouterr().out.startswith("outputs/debug/sac-multi_head-s0: on GPU 0\n")
+
+
+def test_the_gpu_with_the_fewest_jobs_is_next(gpus) -> None:
+    gpus(2)
+    cfg = compose(["debug"], [])
+    first, second, third = (multirun.placed(cfg) for _ in range(3))
+    with first, second:
+        third.__enter__()
+        assert visible() == "1"
+    assert visible() == "1"  # the first job on GPU 0 has ended, the second one runs
+    third.__exit__(None, None, None)
+    assert visible() == "0"
+
+
+def test_jobs_with_several_gpus_and_visible_ones(gpus) -> None:
+    gpus(3, "5, 7,GPU-8e2f")
+    cfg = compose(["debug"], ["trainer.devices=2"])
+    with multirun.placed(cfg) as one, multirun.placed(cfg) as other:
+        assert (one[multirun.VISIBLE], other[multirun.VISIBLE]) == ("5,7", "5,GPU-8e2f")
+    gpus(1, "5,99")  # PyTorch stops counting at one that does not exist
+    assert multirun.visible_gpus() == ["5"]
+
+
+@pytest.mark.parametrize(
+    ("count", "set_to", "overrides"),
+    [
+        (0, None, ()),
+        (0, "", ()),
+        (1, None, ()),
+        (4, None, ("trainer.accelerator=cpu",)),
+        (4, None, ("trainer.devices=4",)),
+        (4, None, ("trainer.devices=5",)),
+        (4, None, ("trainer.devices=-1",)),
+        (2, "2,3", ("trainer.devices=2",)),
+    ],
+)
+def test_nothing_is_chosen_where_there_is_no_choice(gpus, count: int, set_to: str | None, overrides, capsys) -> None:
+    gpus(count, set_to)
+    assert visible(*overrides) == set_to
+    assert capsys.readouterr().out == ""
+
+
+def test_submitit_places_its_own_jobs(gpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus(4)
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    assert visible() is None
+
+
+def test_killed_job_gives_its_gpu_back(gpus, tmp_path: Path) -> None:
+    gpus(2)
+    code = (
+        "import sys, pathlib; from lit_mtrl.processes import claim\n"
+        "with claim(pathlib.Path(sys.argv[1]), ['0', '1'], 1): print(flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / f"lit_mtrl-gpus-{os.getuid()}")]
+    with subprocess.Popen(command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout and other.stdout.readline()
+        assert visible() == "1"
+        other.kill()
+    assert visible() == "0"
+
+
+def test_every_job_of_a_sweep_is_placed(jobs, gpus, capfd) -> None:
+    gpus(2, "1,2")
+    with multirun.placed(compose(["debug"], ["seed=9"])):
+        jobs("seed=0,1")
+    assert seen == ["2", "2"]
+    assert "outputs/debug/sac-multi_head-s1: on GPU 2\n" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_sweep_over_two_gpus(tmp_path: Path) -> None:
+    """With joblib's processes, which are told that there are GPUs; those that train are not."""
+    lines = "import sys", "if 'fit' not in sys.orig_argv:", " import torch", " torch.cuda.device_count = lambda: 2"
+    (tmp_path / "sitecustomize.py").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "lit_mtrl", "fit", "--config", "debug", "frames=300", "--multirun", "seed=0,1,2,3"]
+    command += ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    env = environment()
+    env |= {"PYTHONPATH": f"{tmp_path}:{env['PYTHONPATH']}", "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    places = re.findall(r"-s(\d): on GPU (\d)", done.stdout)
+    assert sorted(seed for seed, _ in places) == ["0", "1", "2", "3"]
+    assert {gpu for _, gpu in places} == {"0", "1"}
 
 
 @pytest.mark.slow

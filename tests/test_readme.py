@@ -17,8 +17,8 @@ TEXT = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^python -m lit_mtrl (.+?)(?:\s+#.*)?$", TEXT, re.MULTILINE)
 
 
-LONG = ("bench", "report", "ui")
-"""They take minutes, need runs, or do not end."""
+LONG = ("bench", "report", "ui", "doctor")
+"""They take minutes, need runs, do not end, or are tested on their own."""
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_commands(command: str) -> None:
 
 
 def test_every_command_is_shown() -> None:
-    assert {c.split()[0] for c in COMMANDS} == {"fit", "test", "params", "list", "bench", "report", "ui"}
+    assert {c.split()[0] for c in COMMANDS} == {"fit", "test", "params", "list", "bench", "report", "ui", "doctor"}
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/comparing.md", "docs/studies.md"])
