@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -33,7 +35,7 @@ def fit(args: argparse.Namespace) -> int:
     if args.resume:
         require(not configs, f"--resume {args.resume}: uses the folder's own config.yaml; leave --config away")
         configs = [str(Path(args.resume) / "config.yaml")]
-        require(Path(configs[0]).is_file(), f"--resume {args.resume}: holds no config.yaml; name a run's output folder")
+        require(os.path.isfile(configs[0]), f"--resume {args.resume}: holds no config.yaml; name a run's output folder")
     cfg = composed(configs, overrides)
     if args.resume:
         cfg.output_dir = args.resume
@@ -189,14 +191,18 @@ def _describe(path: Path) -> str:
 
 
 def _train(cfg: DictConfig, checkpoint: dict[str, Any] | None) -> int:
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
     from lit_mtrl.agent import DivergedError
-    from lit_mtrl.build import Run
     from lit_mtrl.data.collect import WorkerError
     from lit_mtrl.players import EvaluationError
     from lit_mtrl.ranks import RankError
+    from lit_mtrl.run import Run
 
     try:
         Run(cfg, checkpoint).fit()
     except (DivergedError, EvaluationError, RankError, WorkerError):
         return 1  # the message has been logged
+    except SIGTERMException:  # which would end the process as if all were well
+        return 128 + signal.SIGTERM
     return 0

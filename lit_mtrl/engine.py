@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lit_mtrl.algos.base import Algorithm, Objective
 from lit_mtrl.execution import Compiler, Graphs, Loss, resolve_mode
+from lit_mtrl.gradients import Gradients, padded
 from lit_mtrl.nets.tape import Tape
 from lit_mtrl.ranks import Ranks
 from lit_mtrl.spec import require
@@ -25,9 +26,6 @@ from lit_mtrl.weighting.base import Weighting
 from lit_mtrl.weighting.mean import Mean
 
 log = logging.getLogger("lit_mtrl")
-
-ALIGNED = 16
-"""Numbers of single precision in a cache line."""
 
 
 class Engine:
@@ -74,7 +72,7 @@ class Engine:
         self._tapes = {o.name: Tape(algorithm, o.params, self.ranks) for o in self.objectives}
         self._grads = {o.name: Gradients(o.params) for o in self._all if self.shared is None or o is self.shared}
         if self.shared is not None:  # large, as a rule: one memory for all losses
-            largest = max((o.params for o in self.objectives), key=_padded)
+            largest = max((o.params for o in self.objectives), key=padded)
             memory = Gradients(largest, self.shared.params).flat
             self._grads |= {o.name: Gradients(o.params, self.shared.params, memory) for o in self.objectives}
         self.optimizers = {o.name: torch.optim.Adam(o.params, lr=o.lr, eps=o.eps, fused=True) for o in self._all}
@@ -268,34 +266,6 @@ class Engine:
         for parameter, gradient in zip(objective.params, self._grads[objective.name].own, strict=True):
             parameter.grad = gradient
         self.optimizers[objective.name].step()
-
-
-class Gradients:
-    """Memory for the gradients of ``own`` parameters, and before them of ``shared`` ones: one vector ``flat``, with ``own`` views of the parameters' shapes.
-
-    Views have the parameters' own layout: fused Adam on the CPU reads memory linearly, whatever a gradient's strides. Between
-    them is padding, always zero, so that each begins where a cache line does.
-    """
-
-    def __init__(self, own: Sequence[nn.Parameter], shared: Sequence[nn.Parameter] = (), memory: Tensor | None = None):
-        self.params = (*shared, *own)
-        sizes = [_padded([p]) for p in self.params]
-        if memory is None:
-            memory = torch.zeros(sum(sizes), dtype=own[0].dtype, device=own[0].device)
-        self.flat = memory[: sum(sizes)]
-        parts = self.flat.split(sizes)
-        self._views = [part[: p.numel()].view_as(p) for part, p in zip(parts, self.params, strict=True)]
-        self.own = self._views[len(shared) :]
-        self.shared = self.flat[: _padded(shared)]
-
-    def take(self, gradients: Sequence[Tensor]) -> None:
-        """Copy ``gradients``, one for each of ``params``."""
-        torch._foreach_copy_(self._views, list(gradients))
-
-
-def _padded(params: Sequence[nn.Parameter]) -> int:
-    """How many numbers `Gradients` keeps for them."""
-    return sum(-(-p.numel() // ALIGNED) * ALIGNED for p in params)
 
 
 def _norm(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:

@@ -16,6 +16,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 
 from lit_mtrl.mlflow_store import (
+    ARTIFACTS,
     SQLITE,
     Sender,
     checked_uri,
@@ -215,7 +216,7 @@ class MLflowLogger(Logger):
             require(active, f"MLflow run {self.run_id}, of the checkpoint, has been deleted: restore it there")
             return ""
         if found is None:
-            place = database and (database.parent / "mlartifacts").as_uri()  # a server knows itself where
+            place = database and (database.parent / ARTIFACTS).as_uri()  # a server knows itself where
             try:
                 return self._client.create_experiment(self._experiment, place, experiment_tags())
             except mlflow.MlflowException:  # perhaps another job was faster

@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from lit_mtrl.mlflow_store import SQLITE, environment, first_line, import_mlflow, public
+from lit_mtrl.mlflow_store import ARTIFACTS, SQLITE, environment, first_line, import_mlflow, public
 from lit_mtrl.spec import ConfigError, require
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -38,7 +38,7 @@ def serve(uri: str | None, port: int = 5000, host: str = "127.0.0.1") -> int:
     try:
         with _listening(host, port) as listener, environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"):
             _read(uri)
-            _run(uri, folder / "mlartifacts", listener)
+            _run(uri, folder / ARTIFACTS, listener)
     except KeyboardInterrupt:
         pass
     finally:

@@ -15,12 +15,12 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import nn
 
 import callbacks.evaluation
 from callbacks.checkpoint import Checkpoint
 from callbacks.evaluation import Evaluation
-from lit_mtrl.build import Run
 from lit_mtrl.checkpoint import find_sidecar, load
 from lit_mtrl.compose import compose
 from lit_mtrl.data.module import DataModule
@@ -29,6 +29,7 @@ from lit_mtrl.evaluate import PENDING, Evaluator
 from lit_mtrl.evaluate import Evaluation as Result
 from lit_mtrl.folder import resumed
 from lit_mtrl.logger import CSVLogger
+from lit_mtrl.run import Run
 from lit_mtrl.spec import ConfigError
 from lit_mtrl.tables import append_rows, keep_rows_until
 from tests.test_resume import read, same
@@ -109,6 +110,10 @@ def train(
         datamodule=Data(),
         max_epochs=len(SUCCESS),
         save_checkpoint=save,
+        is_global_zero=True,
+        global_rank=0,
+        world_size=1,
+        strategy=SingleDeviceStrategy(),
     )
     last = folder / "checkpoints" / "last.ckpt"
     if last.exists():

@@ -10,10 +10,11 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from lit_mtrl.build import Run, build_part, build_suite
+from lit_mtrl.build import build_part, build_suite
 from lit_mtrl.compose import compose, composed, conf_dir, groups
 from lit_mtrl.engine import param_count
 from lit_mtrl.make import plain
+from lit_mtrl.run import Run
 from lit_mtrl.spec import ConfigError
 from tests.conftest import ROOT
 

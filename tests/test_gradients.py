@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from callbacks.gradients import Gradients, draw_cosines, gradient_geometry
-from lit_mtrl.build import Run
 from lit_mtrl.compose import compose
+from lit_mtrl.run import Run
 
 
 def start(folder: Path, *overrides: str) -> Run:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_mtrl.build import Run, build_part, build_suite
+from lit_mtrl.build import build_part, build_suite
 from lit_mtrl.compose import compose
 from lit_mtrl.engine import param_count
 from lit_mtrl.match import match_width
+from lit_mtrl.run import Run
 from lit_mtrl.spec import ConfigError
 
 SOFT_MODULES, MOORE, PACO = 691_022, 1_379_320, 1_700_095

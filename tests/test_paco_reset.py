@@ -12,6 +12,7 @@ from callbacks.paco_reset import PaCoReset, clear_moments, reset_rows
 from lit_mtrl.algos.sac import SAC
 from lit_mtrl.engine import Engine
 from lit_mtrl.nets.multi_head import MultiHead
+from lit_mtrl.ranks import Ranks
 from lit_mtrl.spec import ConfigError
 from tests.algos.test_sac import exploded, make_batch
 from tests.algos.test_sac import make_sac as make_other
@@ -21,7 +22,7 @@ TASKS = ["a", "b", "c"]
 
 
 def make_agent(sac: SAC) -> SimpleNamespace:
-    return SimpleNamespace(algorithm=sac, tasks=TASKS, frames=0, engine=Engine(sac), iteration={})
+    return SimpleNamespace(algorithm=sac, tasks=TASKS, frames=0, engine=Engine(sac), iteration={}, ranks=Ranks())
 
 
 def step(agent: SimpleNamespace, callback: PaCoReset, batch) -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from callbacks.pictures import draw_mixture, draw_vectors, flat_points, read
-from lit_mtrl.build import Run
 from lit_mtrl.compose import compose
+from lit_mtrl.run import Run
 
 TASKS = ["a", "b", "c"]
 

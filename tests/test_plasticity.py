@@ -11,10 +11,10 @@ import torch
 from omegaconf import DictConfig
 
 from callbacks.plasticity import Plasticity, distance, effective_rank, layer_row, scores, singular_values, srank
-from lit_mtrl.build import Run
 from lit_mtrl.compose import compose
 from lit_mtrl.folder import resumed
 from lit_mtrl.nets.activations import Layer, record
+from lit_mtrl.run import Run
 from lit_mtrl.spec import ConfigError
 
 

@@ -24,6 +24,7 @@ PACO = [
     *("network=paco", "algo.mask_out=0.5", "+callbacks.paco_reset._target_=callbacks.paco_reset.PaCoReset"),
 ]
 LEARNED = [*DEBUG, "weighting.critic=famo", "weighting.actor=pcgrad"]
+RANKS = [*DEBUG, "collector.steps=4", "trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu"]
 COUNTED = [*DEBUG, "weighting.critic=dwa", "weighting.critic.window=30", "weighting.actor=gradnorm"]
 MT = [
     *("--config", "mt10_mtmhsac", "benchmark=custom", "logger=csv", "network.width=32", "replay.per_task=16"),
@@ -111,8 +112,15 @@ def compare(one: Path, two: Path) -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [DEBUG, PACO, LEARNED, pytest.param(COUNTED, marks=pytest.mark.slow), pytest.param(MT, marks=pytest.mark.slow)],
-    ids=["probes", "paco", "famo, pcgrad", "dwa, gradnorm", "metaworld"],
+    [
+        DEBUG,
+        PACO,
+        LEARNED,
+        RANKS,
+        pytest.param(COUNTED, marks=pytest.mark.slow),
+        pytest.param(MT, marks=pytest.mark.slow),
+    ],
+    ids=["probes", "paco", "famo, pcgrad", "two ranks", "dwa, gradnorm", "metaworld"],
 )
 def test_killed_and_resumed_is_bit_identical(config: list[str], tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -134,10 +134,9 @@ class SAC(Algorithm):
         q = self.critic(batch[OBS], batch[ACTION])  # [2, T, b]
         error = q - y
         if self.mask_out is not None:
-            size = self.ranks.mean(error.detach().square().mean((0, 2)))  # [T]
-            once(batch, "kept", lambda: (size <= self.mask_out)[:, None].expand(batch.shape))
+            kept = once(batch, "kept", lambda: self._kept(error.detach(), self.mask_out))
             # Before the square: what is not finite must not reach its gradient.
-            error = torch.where(batch["kept"], error, 0.0)
+            error = torch.where(kept, error, 0.0)
         out = self._losses(batch, loss=self._weigh(error.square().mean((0, 2))), q=q.detach().mean((0, 2)))
         return out if self.mask_out is None else out.set("masked", (~batch["kept"][:, 0]).to(q.dtype))
 
@@ -168,6 +167,12 @@ class SAC(Algorithm):
         next_value = self.target(batch[NEXT_OBS], next_action).amin(0) - alpha * log_prob  # [T, b]
         going_on = (~batch[TERMINATED]).squeeze(-1)
         return batch[REWARD].squeeze(-1) + self.gamma * (going_on * next_value)
+
+    def _kept(self, error: Tensor, threshold: float | None) -> Tensor:
+        """``[T, b]``, equal within a task: whether the loss of ``error [2, T, b]``, all ranks' samples together, is not above ``threshold``."""
+        assert threshold is not None
+        size = self.ranks.mean(error.square().mean((0, 2)))  # [T]
+        return (size <= threshold)[:, None].expand(error.shape[1:])
 
     def _weigh(self, losses: Tensor) -> Tensor:
         if not self.task_weights:

@@ -27,9 +27,10 @@ from lit_mtrl.bench.machine import Memory
 from lit_mtrl.bench.timing import synchronize, timed
 from lit_mtrl.bench.update import transitions
 from lit_mtrl.bench.variants import with_values
-from lit_mtrl.build import Run, build_suite, build_trainer, default_workers
+from lit_mtrl.build import build_suite, build_trainer, default_workers
 from lit_mtrl.compose import conf_dir
 from lit_mtrl.data.collect import one_thread
+from lit_mtrl.run import Run
 
 WARM = 2
 """Iterations with updates that are not counted: modes compile or capture in the first."""
@@ -76,7 +77,7 @@ def _train(cfg: DictConfig, seconds: float, aside: bool) -> _Watch:
     run = Run(cfg)
     watch = _Watch(run, seconds, memory, aside)
     try:
-        build_trainer(cfg, 1, [watch], []).fit(run.agent, run.data)
+        build_trainer(cfg, [watch], epochs=1).fit(run.agent, run.data)
     finally:
         run.data.teardown("fit")
         watch.close()
@@ -148,7 +149,7 @@ class _Watch(Checkpoint):
         self._seen += 1
         if self._seen > 0:
             self.times.append(now - self._since)
-            self.frames += self.run.data.steps * self.run.data.step_frames
+            self.frames += self.run.data.iteration_frames
             self.updates += len(batch.chunk)
             if self._parts is not None:
                 for part, seconds in self._parts.measure(batch.chunk).items():

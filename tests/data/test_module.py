@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -135,9 +136,10 @@ def test_a_run_repeats_bit_for_bit_and_continues_as_if_uninterrupted(overlap: bo
     assert same(whole, again)
     assert again.data.replay is not None
     again.data.replay.dumps(tmp_path / "replay")
+    (tmp_path / "manifest.json").write_text(json.dumps({"frames": again.data.frames}))
     continued = Learner(build(overlap=overlap))
     continued.data.load_state_dict(again.data.state_dict())
-    continued.data.resume_replay(tmp_path / "replay")
+    continued.data.resume_replay(tmp_path)
     continued.data.algorithm.load_state_dict(again.data.algorithm.state_dict())
     for name, optimizer in again.engine.optimizers.items():
         continued.engine.optimizers[name].load_state_dict(optimizer.state_dict())
