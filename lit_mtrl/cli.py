@@ -127,6 +127,11 @@ def _bench_options(bench: argparse.ArgumentParser) -> None:
     )
     bench.add_argument("--seconds", type=float, default=2.0, metavar="S", help="how long to measure each figure (2)")
     bench.add_argument("--compare", action="store_true", help="time gymnasium's AsyncVectorEnv, too")
+    bench.add_argument(
+        "--peer",
+        metavar="PYTHON",
+        help="time the JAX package metaworld_algorithms, too, by a Python (3.12 or later) in which it is installed",
+    )
     bench.add_argument("--json", metavar="FILE", help="write all figures there")
 
 

@@ -116,7 +116,8 @@ def bench(args: argparse.Namespace) -> int:
     from lit_mtrl.bench.run import Options
     from lit_mtrl.bench.run import bench as measure
 
-    found = measure(cfg, Options(only, networks, args.seconds, args.compare), partial(print, flush=True))
+    options = Options(only, networks, args.seconds, args.compare, args.peer)
+    found = measure(cfg, options, partial(print, flush=True))
     if file:
         file.write_text(json.dumps({"command": shlex.join(["lit_mtrl", *sys.argv[1:]]), **found}, indent=2) + "\n")
     return 0

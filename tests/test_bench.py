@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 import torch
+from omegaconf import DictConfig
 from torch import nn
 
-from lit_mtrl.bench import bare, collection, end_to_end, limits, timing, update
+from lit_mtrl.bench import bare, collection, end_to_end, limits, peer, timing, update
 from lit_mtrl.bench.products import record, replay
+from lit_mtrl.bench.run import Options, bench
 from lit_mtrl.bench.table import table
 from lit_mtrl.bench.timing import ratio, turns
 from lit_mtrl.bench.variants import with_env, with_network
 from lit_mtrl.build import build_algorithm, build_suite
 from lit_mtrl.compose import compose
+from lit_mtrl.spec import ConfigError
 from tests.test_cli import run
 
 
@@ -200,6 +206,152 @@ def test_only_some_sections_and_overrides_after_names(small: Path, monkeypatch: 
     assert rows == [["mlp", "eager", "4"], ["mlp", "eager", "8"], ["multi_head", "eager", "4"]]
 
 
+FAKES = {
+    "jax": "device_put = block_until_ready = lambda x: x",
+    "metaworld_algorithms/config/networks": "ContinuousActionPolicyConfig = QValueFunctionConfig = dict",
+    "metaworld_algorithms/config/nn": "MultiHeadConfig = dict",
+    "metaworld_algorithms/config/optim": "OptimizerConfig = dict",
+    "metaworld_algorithms/types": "ReplayBufferSamples = lambda *arrays: [a.shape for a in arrays]",
+    "metaworld_algorithms/envs": """
+        from pathlib import Path
+        print("libraries talk")
+
+        def note(what):
+            with Path(__file__).with_name("notes").open("a") as file:
+                print(what, file=file)
+
+        class MetaworldConfig(dict):
+            def spawn(self, seed):
+                note(self)
+                return self
+
+            def reset(self):
+                return 0, {}
+
+            def step(self, action):
+                note(f"step {action}")
+                return action, 0, False, False, {}
+
+            def close(self):
+                note("closed")
+        """,
+    "metaworld_algorithms/rl/algorithms": """
+        from metaworld_algorithms.envs import note
+        MTSACConfig = dict
+
+        class MTSAC:
+            updates = 0
+
+            def initialize(config, env, seed):
+                note(config)
+                return MTSAC()
+
+            def sample_action(self, obs):
+                return self, obs + 1
+
+            def update(self, data):
+                new = MTSAC()
+                new.updates = self.updates + 1
+                note(f"update {new.updates} {data[0]}")
+                return new, {}
+        """,
+}
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> str:
+    """A Python with a fake peer, which notes what it is asked for."""
+    for name, text in FAKES.items():
+        path = tmp_path / "fakes" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(dedent(text))
+    program = tmp_path / "python"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path}/fakes exec {sys.executable} "$@"\n')
+    program.chmod(0o755)
+    return str(program)
+
+
+def test_the_peer_does_what_it_is_asked_for(python: str, tmp_path: Path) -> None:
+    cfg = compose(["mt10_mtmhsac"], ["network.width=8", "replay.per_task=16"])
+    peer.require_peer(cfg, python)
+    theirs = peer.Theirs(cfg, python)
+    theirs.do("update")
+    theirs.do("collect")
+    theirs.do("update")
+    theirs.close()
+    optimizer = {"max_grad_norm": 1.0}
+    network = {"network_config": {"num_tasks": 10, "width": 8, "depth": 3, "optimizer": optimizer}}
+    notes = (tmp_path / "fakes/metaworld_algorithms/notes").read_text().splitlines()
+    assert notes == [
+        str({"num_tasks": 10, "actor_config": network, "critic_config": network}),
+        str({"env_id": "MT10", "max_episode_steps": 500}),
+        *(f"update {n} (160, 49)" for n in (1, 2)),
+        *(f"step {n}" for n in range(1, 11)),
+        *(f"update {n} (160, 49)" for n in (3, 4)),
+        "closed",
+    ]
+
+
+def test_a_peer_that_dies_is_quoted(python: str, tmp_path: Path) -> None:
+    (tmp_path / "fakes/metaworld_algorithms/config/nn.py").write_text("raise RuntimeError('no such luck')")
+    with pytest.raises(RuntimeError, match="exit code 1(.|\n)*no such luck"):
+        peer.Theirs(compose(["mt10_mtmhsac"], []), python)
+
+
+def test_a_peer_that_dies_later_is_quoted(python: str) -> None:
+    theirs = peer.Theirs(compose(["mt10_mtmhsac"], []), python)
+    with pytest.raises(RuntimeError, match="no attribute 'sing'"):
+        theirs.do("sing")
+    theirs.close()
+
+
+def test_times_of_the_peer(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours are frames of the suite or milliseconds of an update, and a ratio above 1 says that we are faster."""
+
+    class Instant:
+        def __init__(self, cfg: DictConfig, python: str):
+            pass
+
+        def do(self, what: str) -> None:
+            pass
+
+        def close(self) -> None:
+            closed.append(self)
+
+    closed: list[Instant] = []
+    monkeypatch.setattr(peer, "Theirs", Instant)
+    rows = peer.peer(compose(["debug"], []), 0.01, "python")
+    assert len(closed) == 1
+    assert [(row["what"], row["ours_by"], row["unit"]) for row in rows] == [
+        ("collection", "probes, 1 per task", "frames/s"),
+        ("update", "eager", "ms"),
+    ]
+    assert rows[0]["ours"] < rows[0]["peer"] and rows[1]["ours"] > rows[1]["peer"]
+    assert all(0 < row["times_peer"] < 0.1 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "said"),
+    [
+        ("nowhere/python", [], "No such file or directory; name a Python that has metaworld_algorithms"),
+        (sys.executable, [], "cannot import metaworld_algorithms (ModuleNotFoundError: No module named"),
+        (sys.executable, ["network=mlp"], "algo=sac network=multi_head critic=twin on one of mt10"),
+        (sys.executable, ["benchmark=custom", "benchmark.tasks=[reach]"], "on one of mt10, mt25, mt50"),
+    ],
+    ids=["program", "package", "network", "benchmark"],
+)
+def test_what_cannot_be_compared(name: str, overrides: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)) as error:
+        bench(compose(["mt10_mtmhsac"], overrides), Options(peer=name), print)
+    assert str(error.value).startswith("--peer") and "\n" not in str(error.value)
+
+
+def test_the_peer_alone_must_be_named(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(ConfigError, match="--only peer: name a Python that has metaworld_algorithms with --peer"):
+        bench(compose(["debug"], []), Options(only=["update", "peer"]), print)
+    assert not capsys.readouterr().out
+
+
 BAD = {
     "section": (["--only", "limts"], "--only=limts: unknown; did you mean 'limits'"),
     "network": (["--networks", "multihead"], "--networks=multihead: unknown; did you mean 'multi_head'"),
@@ -207,6 +359,8 @@ BAD = {
     "folder": (["--json", "nowhere/x.json"], "--json nowhere/x.json: there is no such folder"),
     "key": (["network.widht=3"], "did you mean 'network.width'"),
     "option": (["--compar"], "did you mean '--compare'"),
+    "peer": (["--only", "peer"], "--peer"),
+    "peer's Python": (["--only", "peer", "--peer", "nowhere"], "--peer nowhere"),
 }
 
 

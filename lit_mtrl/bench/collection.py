@@ -72,7 +72,7 @@ def _ways(cfg: DictConfig, backend: str, stack: ExitStack) -> list[Way]:
     ways = []
     for workers, copies in layouts:
         beside = next((way for way in bare if way.copies == copies), bare[0])
-        ways.append(Way(backend, workers, copies, _key(beside), _collector(cfg, suite, workers, copies, stack)))
+        ways.append(Way(backend, workers, copies, _key(beside), collector(cfg, suite, workers, copies, stack)))
     return [*bare, *ways]
 
 
@@ -80,14 +80,15 @@ def _key(way: Way) -> str:
     return f"{way.name} {way.workers} {way.copies}"
 
 
-def _collector(cfg: DictConfig, suite: Suite, workers: int, copies: int, stack: ExitStack) -> Callable[[], object]:
+def collector(cfg: DictConfig, suite: Suite, workers: int, copies: int, stack: ExitStack) -> Callable[[], object]:
+    """A function that collects `STEPS` vector steps as `fit` does, the configured policy acting; it ends with ``stack``."""
     torch.manual_seed(0)
     policy = build_algorithm(cfg, suite).acting_policy()
-    collector = TaskCollector(suite, policy, STEPS, copies, workers)
-    stack.callback(collector.shutdown)
-    collector.restart(0)
-    collector.publish()
-    return collector.collect
+    acting = TaskCollector(suite, policy, STEPS, copies, workers)
+    stack.callback(acting.shutdown)
+    acting.restart(0)
+    acting.publish()
+    return acting.collect
 
 
 def _cores(suite: Suite, backend: str, workers: int, stack: ExitStack) -> Way:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from lit_mtrl.bench.collection import collection
 from lit_mtrl.bench.end_to_end import end_to_end
 from lit_mtrl.bench.limits import limits
 from lit_mtrl.bench.machine import machine
+from lit_mtrl.bench.peer import PEER, peer, require_peer
 from lit_mtrl.bench.table import table
 from lit_mtrl.bench.update import update
 from lit_mtrl.bench.variants import available, learner_device
@@ -22,28 +22,29 @@ from lit_mtrl.compose import groups
 from lit_mtrl.spec import require
 from lit_mtrl.suggest import unknown
 
-SECTIONS = ("limits", "collection", "update", "end_to_end")
+SECTIONS = ("limits", "collection", "update", "end_to_end", "peer")
 TITLES = {
     "limits": "limits: what this machine can do at best",
     "collection": "collection: frames per second, the policy acting",
     "update": "update: milliseconds per gradient update of all objectives",
     "end_to_end": "end to end: a short run, and where an iteration's time goes",
+    "peer": f"peer: {PEER}, in turns with ours",
 }
-PEER = "metaworld_algorithms"
-"""The package of McLean et al. (2025), JAX."""
 
 
 @dataclass(frozen=True)
 class Options:
     """``only``: sections, all if empty. ``networks``: those to update in every mode; if empty, all, but in ``eager``, except for the configured one.
 
-    ``seconds``: how long each figure is measured. ``compare``: with gymnasium's AsyncVectorEnv.
+    ``seconds``: how long each figure is measured. ``compare``: with gymnasium's AsyncVectorEnv. ``peer``: a Python that has `PEER`, to compare
+    with it, too.
     """
 
     only: Sequence[str] = ()
     networks: Sequence[str] = ()
     seconds: float = 2.0
     compare: bool = False
+    peer: str | None = None
 
 
 def bench(cfg: DictConfig, options: Options, say: Callable[[str], object]) -> dict[str, Any]:
@@ -54,7 +55,11 @@ def bench(cfg: DictConfig, options: Options, say: Callable[[str], object]) -> di
     for name in options.networks:
         require(name in known, unknown("--networks", name, known))
     require(options.seconds > 0, f"--seconds={options.seconds:g}: measure each figure for more than no time")
+    wanted = [name for name in options.only or SECTIONS if name != "peer" or options.peer]
+    require(bool(options.peer) or "peer" not in options.only, f"--only peer: name a Python that has {PEER} with --peer")
     suite = build_suite(cfg)
+    if options.peer:
+        require_peer(cfg, options.peer)
     if cfg.trainer.threads:
         torch.set_num_threads(cfg.trainer.threads)
     report: dict[str, Any] = {"machine": machine(learner_device(cfg))}
@@ -69,9 +74,10 @@ def bench(cfg: DictConfig, options: Options, say: Callable[[str], object]) -> di
         "collection": lambda: collection(cfg, options.seconds, options.compare),
         "update": lambda: update(cfg, options.seconds, options.networks or known, bool(options.networks)),
         "end_to_end": lambda: end_to_end(cfg, options.seconds),
+        "peer": lambda: peer(cfg, options.seconds, options.peer or ""),
     }
     for section in SECTIONS:
-        if section in (options.only or SECTIONS):
+        if section in wanted:
             report[section] = calls[section]()
             say(f"\n{TITLES[section]}\n{table(report[section])}")
     return report
@@ -80,7 +86,6 @@ def bench(cfg: DictConfig, options: Options, say: Callable[[str], object]) -> di
 def _notes(options: Options) -> list[str]:
     """What is left out, and why."""
     notes = [] if available("envpool") else ["envpool is not installed: pip install 'lit_mtrl[fast]'"]
-    if options.compare:
-        why = "is not timed here: run its own examples beside this" if find_spec(PEER) else "is not installed"
-        notes.append(f"the peer ({PEER}) {why}")
+    if options.compare and not options.peer:
+        notes.append(f"the peer ({PEER}) is not timed: name a Python that has it with --peer")
     return notes
