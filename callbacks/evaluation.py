@@ -92,7 +92,7 @@ class Evaluation(lightning.Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Agent) -> None:
         """Evaluate again what was being evaluated when the run was killed."""
         folder = Path(trainer.default_root_dir)
-        if not trainer.strategy.broadcast(_lost(folder, pl_module)):
+        if not trainer.strategy.broadcast(trainer.is_global_zero and _lost(folder, pl_module)):
             return
         checkpoint = load(folder / "checkpoints" / PENDING, "--resume")
         frames = checkpoint["lit_mtrl"]["frames"]

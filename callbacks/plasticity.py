@@ -75,8 +75,9 @@ class Plasticity(lightning.Callback):
         epoch = trainer.current_epoch + 1
         due = trainer.is_last_batch and (epoch % self.every_epochs == 0 or epoch == trainer.max_epochs)
         if due and batch.chunk is not None:
-            ranks = pl_module.ranks
-            joined = batch.chunk[-1].apply(lambda values: ranks.joined(values, 1), batch_size=[len(pl_module.tasks)])
+            ranks, last = pl_module.ranks, batch.chunk[-1]
+            size = [last.shape[0], last.shape[1] * ranks.size]
+            joined = last.apply(lambda values: ranks.joined(values, 1), batch_size=size)
             if trainer.is_global_zero:
                 self.measure(trainer, pl_module, joined)
 

@@ -15,8 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.compose import composed, conf_dir, groups, override_saved
-from lit_mtrl.folder import require_free, resumed
-from lit_mtrl.processes import rank_of_process
+from lit_mtrl.folder import leads, require_free, resumed
 from lit_mtrl.spec import require
 from lit_mtrl.study import split_experiment, study_sweep
 
@@ -44,7 +43,7 @@ def fit(args: argparse.Namespace) -> int:
         return 0
     if args.resume is not None:
         return _train(cfg, resumed(cfg))
-    if rank_of_process() == 0:  # the others come when it has begun
+    if leads(cfg):
         require_free(Path(cfg.output_dir))
     return _train(cfg, None)
 

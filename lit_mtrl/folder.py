@@ -24,6 +24,11 @@ RESUMABLE = (
 """Keys that may differ between a run and its continuation."""
 
 
+def leads(cfg: DictConfig) -> bool:
+    """Whether this process is the run's first rank, which trains in the folder by the time that the others look."""
+    return cfg.trainer.devices == 1 or rank_of_process() == 0
+
+
 def require_free(folder: Path) -> None:
     """`ConfigError` if a run cannot be started in ``folder``."""
     require_writable(folder)
@@ -65,7 +70,7 @@ def resumed(cfg: DictConfig) -> dict[str, Any]:
     path = folder / "checkpoints" / "last.ckpt"
     require_writable(folder)
     require(path.is_file(), f"--resume {folder}: holds no checkpoints/last.ckpt; start the run without --resume")
-    if rank_of_process() == 0:  # which trains there by the time that the others look
+    if leads(cfg):
         require_idle(folder)
     checkpoint = load(path, "--resume")
     require_same("--resume", folder, checkpoint["lit_mtrl"]["config"], cfg)

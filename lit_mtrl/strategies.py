@@ -14,8 +14,8 @@ from lit_mtrl.spec import require
 from lit_mtrl.suggest import unknown
 from lit_mtrl.tables import flat
 
-FREE = ("output_dir", "collector.policy_device")
-"""Keys that may differ between ranks: rank 0 alone writes, and its measurement counts."""
+MEASURED = ("collector.policy_device",)
+"""Keys that each rank may have found by itself; rank 0's count."""
 
 
 class RanksStrategy(DDPStrategy):
@@ -64,6 +64,6 @@ def choose_strategy(name: str, several: bool) -> Strategy | str:
 def require_same(configs: list[dict[str, Any]]) -> None:
     """Raise `ConfigError` unless all ranks have the same configuration, ``configs[rank]`` by dotted key."""
     for rank, config in enumerate(configs):
-        differ = sorted(k for k in {*configs[0], *config} if configs[0].get(k) != config.get(k) and k not in FREE)
+        differ = sorted(k for k in {*configs[0], *config} if configs[0].get(k) != config.get(k) and k not in MEASURED)
         shown = ", ".join(f"{k} ({configs[0].get(k)} on rank 0, {config.get(k)} on rank {rank})" for k in differ)
         require(not differ, f"ranks have different configurations: {shown}; start all of them with the same command")
