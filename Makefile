@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install dev quickstart test slow lint type check format clean
+.PHONY: install dev quickstart test slow lint type check format lock image clean
 
 install: .venv/installed
 dev: .venv/dev
@@ -39,6 +39,15 @@ format: .venv/dev
 	$(BIN)/ruff format .
 
 check: lint type test
+
+# The image's packages, with hashes; versions that are locked stay.
+lock: .venv/installed
+	$(BIN)/pip install --quiet 'uv>=0.9'
+	$(BIN)/python tools/lock.py
+
+# The Docker image for NVIDIA GPUs; docs/docker.md has others.
+image:
+	docker build --build-arg COMMIT=$$(git describe --always --dirty --abbrev=12) -t lit_mtrl .
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache build dist

@@ -39,7 +39,7 @@ from benchmarks.asked import FULL, SMALL, Size, checks, speed, success
 from lit_mtrl.bench.machine import machine
 from lit_mtrl.bench.table import table
 from lit_mtrl.cli import Parser
-from lit_mtrl.labels import RUN
+from lit_mtrl.labels import RUN, git_commit
 from lit_mtrl.processes import die_with_parent
 from lit_mtrl.spec import ConfigError, require
 
@@ -220,11 +220,6 @@ def _count_failures(summary: str) -> int | None:
     return found.get("failed", 0) + found.get("error", 0) if found else None
 
 
-def _commit() -> str:
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
-
-
 def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Size]:
     parser = Parser(prog="benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--widths", nargs="+", type=int, metavar="N", help="of the runs (1024 256)")
@@ -233,7 +228,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Size]:
     parser.add_argument("--out", metavar="DIR", help="for gpu.json, and a folder of tables per run (results/gpu)")
     parser.add_argument("--skip", nargs="+", default=[], choices=GROUPS, help="all three: only show what there is")
     parser.add_argument("--again", action="store_true", help="drop what there is of the selected parts, runs included")
-    parser.add_argument("--commit", default=_commit(), metavar="TEXT", help="what is measured, where git cannot tell")
+    parser.add_argument("--commit", default=git_commit(), metavar="TEXT", help="what is measured, where git cannot tell")
     parser.add_argument("--small", action="store_true", help="try the command on the CPU with tiny networks")
     args = parser.parse_args(argv)
     size = SMALL if args.small else FULL

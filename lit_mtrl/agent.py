@@ -232,7 +232,7 @@ class Agent(lightning.LightningModule):
         if state is not None:
             assert self.engine is not None
             self.engine.updates = state["updates"]
-            found = state["random"] if "random" in state else [{"cpu": state["rng"]}]
+            found = state["random"] if "random" in state else [_older(state)]
             if len(found) == self.ranks.size:
                 _restore(found[self.ranks.rank], self.device)
             else:
@@ -248,6 +248,11 @@ def _random_state(device: torch.device) -> dict[str, Tensor]:
     """Of this process: PyTorch's on the host, and on ``device`` if that is a GPU."""
     state = {"cpu": torch.get_rng_state()}
     return {**state, "cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
+
+
+def _older(state: dict[str, Any]) -> dict[str, Tensor]:
+    """The random state of a checkpoint from before there were ranks."""
+    return {"cpu": state["rng"], **({"cuda": state["cuda_rng"][0]} if state["cuda_rng"] else {})}
 
 
 def _restore(state: dict[str, Tensor], device: torch.device) -> None:

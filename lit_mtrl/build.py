@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
@@ -55,7 +56,7 @@ def build_part(part: DictConfig, network: DictConfig, suite: Suite) -> torch.nn.
 
 def build_data(cfg: DictConfig, suite: Suite, algorithm: Algorithm, rank: int = 0, ranks: int = 1) -> DataModule:
     """Collector, replay and budget, for one of the run's ranks."""
-    collector: Any = {**cfg.collector, "workers": cfg.collector.workers or default_workers(suite)}
+    collector: Any = {**cfg.collector, "workers": cfg.collector.workers or default_workers(suite, ranks)}
     budget: Any = dict(seed=cfg.seed, frames=cfg.frames, epoch_frames=cfg.epoch_frames)
     environments: Any = dict(copies=cfg.env.copies, stagger=cfg.env.stagger)
     return DataModule(suite, algorithm, **environments, **budget, **collector, **cfg.replay, rank=rank, ranks=ranks)
@@ -66,7 +67,7 @@ def default_workers(suite: Suite, ranks: int = 1) -> int:
 
     A run writes it into its configuration: noise depends on it.
     """
-    return 1 if suite.threaded else max(1, min(cores() // ranks, len(suite.tasks)))
+    return 1 if suite.threaded else min(cores(ranks), len(suite.tasks))
 
 
 def build_trainer(cfg: DictConfig, callbacks: list[Any], epochs: int = -1) -> lightning.Trainer:
@@ -93,9 +94,17 @@ def build_trainer(cfg: DictConfig, callbacks: list[Any], epochs: int = -1) -> li
             num_sanity_val_steps=0,
             log_every_n_steps=1,
             use_distributed_sampler=False,
+            plugins=_environment(devices),
         )
-    except (MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, RuntimeError, ValueError) as error:
         raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
+
+
+def _environment(devices: int) -> list[Any]:
+    """Who starts ranks, where Lightning's own finding would do harm: SLURM starts none for one device, and its signals must not save from within a step."""
+    if devices == 1:
+        return [LightningEnvironment()]
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
 def _sizes(suite: Suite) -> dict[str, Any]:

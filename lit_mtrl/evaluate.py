@@ -85,7 +85,8 @@ class Evaluator:
     ):
         self.suite, self.episodes, self._ranks = suite, episodes, ranks or Ranks()
         rank, size = self._ranks.rank, self._ranks.size
-        count = workers or max(1, cores() // (2 * size if background else size))
+        # Every rank must cut the episodes alike, however many cores it has.
+        count = self._ranks.first(workers or max(1, cores(size) // (2 if background else 1)))
         total = len(suite.tasks) * episodes
         require(size <= total, f"eval.episodes={episodes}: {total} episodes cannot be shared by {size} ranks")
         count = min(count, total // size)

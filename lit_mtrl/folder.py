@@ -57,7 +57,9 @@ def require_same(option: str, folder: Path, old: dict[str, Any], new: DictConfig
     there, here = flat(upgraded(old)), flat(OmegaConf.to_container(new, resolve=True))
     if not here["collector.workers"]:
         here["collector.workers"] = there.get("collector.workers")
-    differ = sorted(k for k in {*there, *here} if there.get(k) != here.get(k) and not k.startswith(RESUMABLE))
+    # Random numbers begin anew on another number of ranks, and with them the noise of each process that collects.
+    free = RESUMABLE if there["trainer.devices"] == here["trainer.devices"] else (*RESUMABLE, "collector.workers")
+    differ = sorted(k for k in {*there, *here} if there.get(k) != here.get(k) and not k.startswith(free))
     shown = ", ".join(f"{k} ({there.get(k)} there, {here.get(k)} here)" for k in differ)
     require(not differ, f"{option} {folder}: the run has another configuration: {shown}")
 

@@ -33,7 +33,7 @@ def tags(cfg: DictConfig, suite: Suite) -> dict[str, str]:
         "seed": str(cfg.seed),
         "group": re.sub(rf"-s{cfg.seed}(?=-|$)", "", cfg.run_name),
         "lit_mtrl": __version__,
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
         **suite.tags(),
     }
 
@@ -88,14 +88,19 @@ def _weighting_tag(cfg: DictConfig) -> str:
     return kinds[0] if len(kinds) == 1 else " ".join(f"{k}={v}" for k, v in names.items())
 
 
-def _git_commit() -> str:
-    return _git("describe", "--always", "--dirty", "--abbrev=12") or "unknown"
+def git_commit() -> str:
+    """``$LIT_MTRL_COMMIT``, which an image without a repository has, else what git says of this checkout; ``unknown`` without either."""
+    return os.environ.get("LIT_MTRL_COMMIT") or _git("describe", "--always", "--dirty", "--abbrev=12") or "unknown"
 
 
 def _git(*command: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), *command], capture_output=True, text=True, check=False
-    )
+    """What git prints about this checkout, nothing if there is no git or no repository."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *command], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        return ""
     return done.stdout.strip()
 
 

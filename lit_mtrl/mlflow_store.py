@@ -86,6 +86,7 @@ def import_mlflow() -> Any:
     """The package, imported late since that takes seconds, without its progress notes and reports of usage."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
 
     # The last one prints a traceback for every error that it also raises, such as a database locked for a while.

@@ -44,15 +44,15 @@ def keep_freed_memory() -> None:
             mallopt(m_trim_threshold, 2**31 - 1)
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+def cores(ranks: int = 1) -> int:
+    """Cores for this process, one of ``ranks`` on this machine, which share them; SLURM's ``--cpus-per-task`` has given each its own."""
+    return max(1, len(os.sched_getaffinity(0)) // (1 if "SLURM_CPUS_PER_TASK" in os.environ else ranks))
 
 
 def rank_of_process() -> int:
     """Its number among the processes that train one run, from what Lightning, torchrun or SLURM left in its environment; 0 if alone."""
     found = (os.environ.get(key) for key in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
-    return int(next((value for value in found if value), 0))
+    return int(next((value for value in found if value and value.isdigit()), 0))
 
 
 def hold(path: Path) -> TextIO:

@@ -30,6 +30,8 @@ def _together(call: Callable[P, T]) -> Callable[P, T]:
     def safely(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return call(*args, **kwargs)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
             raise RankError(f"another rank has stopped, or cannot be reached ({reason})") from error
@@ -114,7 +116,7 @@ class Ranks:
         return found[0]
 
     def different(self, tensors: Mapping[str, Tensor]) -> list[str]:
-        """Names of those that do not have the same bits on all ranks, by a sum of these bits."""
+        """Names of those that do not have the same bits on all ranks, by a sum of these bits: a changed order would not be seen."""
         if self.size == 1:
             return []
         sums = [_bits(tensor.detach()).sum() for tensor in tensors.values()]

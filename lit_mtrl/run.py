@@ -49,6 +49,12 @@ class Run:
         callbacks = [make(cfg.eval), *(make(value) for value in cfg.callbacks.values())]
         self.trainer = build_trainer(cfg, callbacks)
         self.first, ranks = self.trainer.is_global_zero, self.trainer.world_size
+        require(
+            ranks == cfg.trainer.devices,
+            f"trainer.devices={cfg.trainer.devices}: SLURM or torchrun has started {ranks} ranks; start as many as devices",
+        )
+        if not self.first:
+            log.setLevel(logging.ERROR)  # the first speaks for all
         cfg.collector.workers = cfg.collector.workers or _workers_before(checkpoint) or default_workers(suite, ranks)
         algorithm = build_algorithm(cfg, suite)
         self.agent = Agent(
@@ -108,6 +114,8 @@ class Run:
                 self.data.teardown("fit")
                 for callback in self.trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
                     callback.teardown(self.trainer, self.agent, "fit")
+                if isinstance(strategy, RanksStrategy):
+                    self.agent.engine = None  # recorded graphs hold all-reduces: they go before the group does
 
     @contextmanager
     def _records(self) -> Iterator[None]:
@@ -170,11 +178,18 @@ class Run:
 
 
 def _prepare_ranks(trainer: lightning.Trainer, cfg: DictConfig) -> None:
-    """Share the cores among the ranks, and check the port where they will meet."""
+    """Share the cores among the ranks, and check that and where they will meet."""
+    strategy, ranks = trainer.strategy, trainer.world_size
+    assert isinstance(strategy, RanksStrategy) and strategy.cluster_environment is not None
+    try:
+        strategy.cluster_environment.validate_settings(num_devices=ranks, num_nodes=1)
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(f"trainer.devices={ranks}: {str(error).splitlines()[0]}") from error
     if not trainer.is_global_zero:
         die_with_parent()
-        log.setLevel(logging.WARNING)
-    threads = cfg.trainer.threads or int(os.environ.get("OMP_NUM_THREADS", max(1, cores() // trainer.world_size)))
+    _stop_together(trainer)
+    given = torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else cores(ranks)
+    threads = cfg.trainer.threads or given
     torch.set_num_threads(threads)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # or Lightning would choose
     port = os.environ.get("MASTER_PORT")
@@ -187,6 +202,20 @@ def _prepare_ranks(trainer: lightning.Trainer, cfg: DictConfig) -> None:
                 raise ConfigError(
                     f"MASTER_PORT={port}: ranks cannot meet there ({error}); unset it, or choose a free port"
                 ) from error
+
+
+def _stop_together(trainer: lightning.Trainer) -> None:
+    """At SIGTERM, stop all ranks before the next iteration.
+
+    Lightning's own handler talks to the other ranks from within, wherever the signal finds it; two of them then wait for each other. It
+    asks the first rank before every iteration in any case whether it has been told to stop.
+    """
+    connector = trainer._signal_connector
+
+    def told(signum: int, _: object) -> None:
+        connector.received_sigterm = True
+
+    connector._sigterm_notifier_fn = told
 
 
 def _workers_before(checkpoint: dict[str, Any] | None) -> int | None:

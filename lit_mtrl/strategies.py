@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
@@ -22,6 +23,10 @@ class RanksStrategy(DDPStrategy):
     """What both have in common. ``config``, to be set before training: must be the same on all ranks."""
 
     config: Mapping[str, Any] = MappingProxyType({})
+
+    def __init__(self, **options: Any):
+        # A rank that ends is noticed at once; a long wait is for one that plays or saves.
+        super().__init__(timeout=timedelta(hours=4), **options)
 
     def setup_environment(self) -> None:
         """Meet the other ranks; raises `ConfigError` if they were started with another configuration."""

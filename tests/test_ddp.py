@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -15,10 +17,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from lit_mtrl.build import build_algorithm, build_data, build_suite
+from lit_mtrl.cli import _parse
 from lit_mtrl.compose import compose
 from lit_mtrl.run import Run
 from lit_mtrl.spec import ConfigError
-from tests.conftest import environment
+from tests.conftest import ROOT, environment
 from tests.test_resume import any_left, fit, read, same
 
 CPU = ("trainer.accelerator=cpu",)
@@ -95,6 +99,49 @@ def test_pytorchs_ddp_leads_to_the_same_weights(finished: Path, tmp_path: Path) 
         for run in (finished, tmp_path / "run")
     )
     same(ours, theirs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("network=paco", "weighting.critic=pcgrad", "weighting.actor=famo", "algo.mask_out=0.5"),
+        ("network=paco", "algo.mask_out=0.5", "+callbacks.paco_reset._target_=callbacks.paco_reset.PaCoReset"),
+        ("network=moore", "weighting.critic=gradnorm", "collector.overlap=true"),
+    ],
+    ids=["weightings", "reset", "overlap"],
+)
+def test_both_strategies_with_everything(options: tuple[str, ...], tmp_path: Path) -> None:
+    found = []
+    for name in ("ddp", "ddp_find_unused_parameters_true"):
+        done = fit(tmp_path, "--config", "debug", f"trainer.strategy={name}", f"output_dir={name}", *TWO, *options)
+        assert done.returncode == 0, done.stderr
+        found.append(torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True))
+    same(found[0]["state_dict"], found[1]["state_dict"])
+    if "reset" in str(options):
+        assert found[0]["callbacks"]["PaCoReset"]["counts"]
+
+
+@pytest.mark.slow
+def test_evaluation_in_the_background_of_two_ranks(finished: Path, tmp_path: Path) -> None:
+    done = fit(tmp_path, "--config", "debug", "trainer.strategy=ddp", "eval.background=true", "output_dir=run", *TWO)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "eval.csv").read_text() == (finished / "eval.csv").read_text()
+    assert not (tmp_path / "run" / "checkpoints" / "best.ckpt.pending").exists()
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/several_gpus.md", "docs/docker.md"])
+def test_documented_commands_divide(name: str) -> None:
+    """Of all that are shown with several ranks."""
+    commands = re.findall(r"\bfit (--config [^#|`\n]*trainer\.devices=\d+[^#|`\n]*)", (ROOT / name).read_text())
+    assert commands or name == "docs/docker.md"
+    for command in commands:
+        args = _parse(["fit", *shlex.split(command)])
+        cfg = compose(args.config, args.overrides)
+        suite = build_suite(cfg)
+        with torch.device("meta"):
+            algorithm = build_algorithm(cfg, suite)
+        build_data(cfg, suite, algorithm, 0, cfg.trainer.devices)
 
 
 @pytest.mark.slow
@@ -178,7 +225,11 @@ def test_no_rank_outlives_another(tmp_path: Path, victim: int, kill: signal.Sign
     deadline = time.time() + 120
     while not (run / "checkpoints" / "last.ckpt").exists() and time.time() < deadline:
         time.sleep(0.1)
+    if kill == signal.SIGTERM:  # while the others wait for this rank
+        os.kill(process.pid, signal.SIGSTOP)
+        time.sleep(1.5)
     os.kill(rank_of(process, victim), kill)
+    os.kill(process.pid, signal.SIGCONT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == {signal.SIGKILL: 1, signal.SIGTERM: 143, signal.SIGINT: 1}[kill]
     if victim:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -167,12 +168,24 @@ class TaskCollector:
 
     def _obituary(self, error: Exception) -> str:
         lines = []
+        processes = getattr(getattr(self, "_collector", None), "procs", [])
         for worker, owned in enumerate(self._owned):
             said = self._log(worker).read_text(errors="replace").strip() if self._log(worker).exists() else ""
-            if "Traceback" in said or f"worker {worker} (exit" in str(error):
+            code = _exit_code(processes[worker]) if processes else None
+            # TorchRL ends those that are left by SIGTERM; where they are slow to go, its error is about that.
+            failed = f"worker {worker} (exit" in str(error) or code not in (None, 0, -signal.SIGTERM)
+            if "Traceback" in said or failed:
                 names = ", ".join(self._names[task] for task in owned)
-                lines.append(f"worker {worker} (tasks {names}) died: {said[-4000:]}")
+                lines.append(f"worker {worker} (exit code {code}), tasks {names}, died: {said[-4000:]}")
         return "\n".join([str(error), *lines])
+
+
+def _exit_code(process: Any) -> int | None:
+    """Of a process that has ended and that nobody has closed."""
+    try:
+        return process.exitcode
+    except ValueError:
+        return None
 
 
 class _WatchedWeights(SharedMemWeightSyncScheme):

@@ -91,12 +91,19 @@ class DataModule(lightning.LightningDataModule):
         require(copies > 0, f"env.copies={copies}: at least one environment per task")
         require(steps > 0, f"collector.steps={steps}: collect at least one vector step at a time")
         require(random_steps >= 0, f"collector.random_steps={random_steps}: zero or more vector steps")
-        for key, value in (("collector.steps", steps), ("replay.per_task", per_task), ("replay.capacity", capacity)):
-            require(
-                value % ranks == 0,
-                f"{key}={value}: must divide among {ranks} ranks, such as {-(-value // ranks) * ranks}",
-            )
         step_frames = len(suite.tasks) * copies
+        for key, value in (("collector.steps", steps), ("replay.per_task", per_task), ("replay.capacity", capacity)):
+            near = -(-value // ranks) * ranks
+            if key == "collector.steps":  # which must divide an epoch's vector steps, too
+                near = next(
+                    (
+                        n
+                        for n in range(near, epoch_frames // step_frames, ranks)
+                        if epoch_frames // step_frames % n == 0
+                    ),
+                    near,
+                )
+            require(value % ranks == 0, f"{key}={value}: must divide among {ranks} ranks, such as {near}")
         _check_budget(frames, epoch_frames, step_frames, suite.horizon, steps, ranks)
         updates = updates_per_step * steps
         require(
