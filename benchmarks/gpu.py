@@ -228,7 +228,9 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Size]:
     parser.add_argument("--out", metavar="DIR", help="for gpu.json, and a folder of tables per run (results/gpu)")
     parser.add_argument("--skip", nargs="+", default=[], choices=GROUPS, help="all three: only show what there is")
     parser.add_argument("--again", action="store_true", help="drop what there is of the selected parts, runs included")
-    parser.add_argument("--commit", default=git_commit(), metavar="TEXT", help="what is measured, where git cannot tell")
+    parser.add_argument(
+        "--commit", default=git_commit(), metavar="TEXT", help="what is measured, where git cannot tell"
+    )
     parser.add_argument("--small", action="store_true", help="try the command on the CPU with tiny networks")
     args = parser.parse_args(argv)
     size = SMALL if args.small else FULL

@@ -95,7 +95,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     for sub in (report, ui, doctor):
         sub.add_argument("--tracking-uri", metavar="URI", help="the store; sqlite:///mlflow.db by default")
 
-    options = {option for sub in (fit, params, test, bench, report, ui, doctor) for option in sub._option_string_actions}
+    options = {
+        option for sub in (fit, params, test, bench, report, ui, doctor) for option in sub._option_string_actions
+    }
     args, rest = parser.parse_known_args([_as_override(arg, options) for arg in argv])
     overrides = [arg for arg in rest if "=" in arg or arg.startswith("~")]
     for arg in rest:
