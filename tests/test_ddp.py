@@ -144,6 +144,19 @@ def test_documented_commands_divide(name: str) -> None:
         build_data(cfg, suite, algorithm, 0, cfg.trainer.devices)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus(tmp_path: Path) -> None:
+    """As graphs and eagerly."""
+    states = []
+    for engine in ("cudagraph", "eager"):
+        done = fit(tmp_path, "--config", "debug", "trainer.devices=2", f"engine={engine}", f"output_dir={engine}")
+        assert done.returncode == 0, done.stderr
+        states.append(torch.load(tmp_path / engine / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
+    for name, value in states[0].items():
+        torch.testing.assert_close(value, states[1][name], rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_other_numbers_of_ranks_continue_a_run(finished: Path, tmp_path: Path) -> None:
     """Two, then one, then two again."""

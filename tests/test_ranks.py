@@ -23,7 +23,8 @@ from lit_mtrl.ranks import Ranks
 from lit_mtrl.spec import ConfigError
 from lit_mtrl.strategies import require_same
 from tests.algos.test_sac import T
-from tests.test_execution import ONE_EACH, WEIGHTINGS, make_chunk
+from tests.test_execution import ONE_EACH, WEIGHTINGS, assert_close, make_chunk
+from tests.test_execution import trained as updated
 from tests.two_ranks import SIZE, TwoRanks, two_ranks
 from tests.weighting.test_properties import make
 from tests.weighting.test_update import make_batch, make_sac
@@ -178,6 +179,20 @@ def test_one_all_reduce_for_each_optimizer_step(pair: TwoRanks, weighting: str, 
         assert {steps[name] for name in ("critic", "actor", "temperature")} == {updates}
         assert calls["all_reduce"] == updates * (LOSSES + losses) + 1
         assert calls.get("all_gather", 0) == updates * gramians
+
+
+@pytest.mark.gpu
+def test_all_reduces_are_recorded_in_graphs(tmp_path: Path) -> None:
+    """In a group of one NCCL rank that takes itself for one of two: averages are halves, in both modes."""
+    dist.init_process_group("nccl", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        ranks: Any = Ranks(0, 2)
+        eager, graph = (updated(make_sac(PLAIN).to("cuda"), mode, ranks=ranks)[0] for mode in ("eager", "cudagraph"))
+        alone, _ = updated(make_sac(PLAIN).to("cuda"), "eager")
+    finally:
+        dist.destroy_process_group()
+    assert_close(graph, eager, 1e-5)
+    assert float(eager["metric critic/loss"].sum()) < float(alone["metric critic/loss"].sum())
 
 
 def mask_of(threshold: float) -> tuple[list[float], list[float]]:

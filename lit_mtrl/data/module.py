@@ -92,17 +92,12 @@ class DataModule(lightning.LightningDataModule):
         require(steps > 0, f"collector.steps={steps}: collect at least one vector step at a time")
         require(random_steps >= 0, f"collector.random_steps={random_steps}: zero or more vector steps")
         step_frames = len(suite.tasks) * copies
-        for key, value in (("collector.steps", steps), ("replay.per_task", per_task), ("replay.capacity", capacity)):
-            near = -(-value // ranks) * ranks
-            if key == "collector.steps":  # which must divide an epoch's vector steps, too
-                near = next(
-                    (
-                        n
-                        for n in range(near, epoch_frames // step_frames, ranks)
-                        if epoch_frames // step_frames % n == 0
-                    ),
-                    near,
-                )
+        for key, value, whole in (
+            ("collector.steps", steps, epoch_frames // step_frames),
+            ("replay.per_task", per_task, 0),
+            ("replay.capacity", capacity, 0),
+        ):
+            near = _dividing(value, ranks, whole)
             require(value % ranks == 0, f"{key}={value}: must divide among {ranks} ranks, such as {near}")
         _check_budget(frames, epoch_frames, step_frames, suite.horizon, steps, ranks)
         updates = updates_per_step * steps
@@ -249,6 +244,12 @@ def mixed_seed(*words: int) -> int:
 
 def _replay_seed(seed: int, rank: int) -> int:
     return mixed_seed(seed, rank) if rank else seed
+
+
+def _dividing(value: int, ranks: int, whole: int) -> int:
+    """The smallest multiple of ``ranks`` from ``value`` on that divides ``whole``, or the smallest if none does."""
+    first = -(-value // ranks) * ranks
+    return next((n for n in range(first, whole, ranks) if whole % n == 0), first)
 
 
 def _check_budget(frames: int, epoch_frames: int, step_frames: int, horizon: int, steps: int, ranks: int) -> None:
