@@ -85,10 +85,10 @@ class Evaluator:
     ):
         self.suite, self.episodes, self._ranks = suite, episodes, ranks or Ranks()
         rank, size = self._ranks.rank, self._ranks.size
-        # Every rank must cut the episodes alike, however many cores it has.
-        count = self._ranks.first(workers or max(1, cores(size) // (2 if background else 1)))
         total = len(suite.tasks) * episodes
         require(size <= total, f"eval.episodes={episodes}: {total} episodes cannot be shared by {size} ranks")
+        # Every rank must cut the episodes alike, however many cores it has.
+        count = self._ranks.first(workers or max(1, cores(size) // (2 if background else 1)))
         count = min(count, total // size)
         self._shares = split(len(suite.tasks), episodes, count * size)[rank * count : (rank + 1) * count]
         self._here = len(self._shares) == 1 and not background

@@ -122,6 +122,8 @@ def store_denied(database: Path) -> str | None:
 
     MLflow would try for a minute and a half to write to the one, and lose the others one by one.
     """
+    if database.is_dir():
+        return f"{database} is a folder"
     places = (database.parent, database, _lock(database), database.parent / ARTIFACTS)
     return next(filter(None, map(denied, places)), None)
 

@@ -24,7 +24,14 @@ PACO = [
     *("network=paco", "algo.mask_out=0.5", "+callbacks.paco_reset._target_=callbacks.paco_reset.PaCoReset"),
 ]
 LEARNED = [*DEBUG, "weighting.critic=famo", "weighting.actor=pcgrad"]
-RANKS = [*DEBUG, "collector.steps=4", "trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu"]
+RANKS = [
+    *DEBUG,
+    "frames=1500",
+    "collector.steps=4",
+    "trainer.devices=2",
+    "trainer.strategy=ddp",
+    "trainer.accelerator=cpu",
+]
 COUNTED = [*DEBUG, "weighting.critic=dwa", "weighting.critic.window=30", "weighting.actor=gradnorm"]
 MT = [
     *("--config", "mt10_mtmhsac", "benchmark=custom", "logger=csv", "network.width=32", "replay.per_task=16"),
