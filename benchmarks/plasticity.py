@@ -1,6 +1,6 @@
 """What the plasticity callback costs, as a share of the updates between two evaluations of ``mt10_mtmhsac`` and ``mt50_mtmhsac``.
 
-One measurement (`callbacks.plasticity.Plasticity.measure`) and ``--updates`` updates are timed in turns on one batch of random numbers; the share is the
+One measurement (`lit_mtrl.callbacks.plasticity.Plasticity.measure`) and ``--updates`` updates are timed in turns on one batch of random numbers; the share is the
 median measurement divided by the median update times the updates in an epoch. Collection and evaluation, which a run also needs, would make the
 share smaller.
 
@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
-from callbacks.plasticity import Plasticity
 from lit_mtrl.agent import Agent
 from lit_mtrl.bench.update import transitions
 from lit_mtrl.build import build_algorithm, build_suite
+from lit_mtrl.callbacks.plasticity import Plasticity
 from lit_mtrl.compose import compose
 
 CASES = [("mt10_mtmhsac", 400), ("mt10_mtmhsac", 1024), ("mt50_mtmhsac", 400)]

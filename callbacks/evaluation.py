@@ -48,7 +48,7 @@ class Evaluation(lightning.Callback):
 
     ``background``: a copy of the weights is evaluated while training goes on, one at a time: an evaluation that is due waits for the one
     before, and the last for its own result. Results carry the frames of the copy. While one is under way
-    ``trainer.callback_metrics["eval/pending"]`` holds these frames; `callbacks.checkpoint` keeps the weights, and if the run is
+    ``trainer.callback_metrics["eval/pending"]`` holds these frames; `lit_mtrl.callbacks.checkpoint` keeps the weights, and if the run is
     killed, its continuation evaluates them again. ``time/evaluation`` is the time that training was held up.
 
     Several ranks share the episodes out; all get the result.

@@ -33,7 +33,7 @@ def load(path: Path, option: str) -> dict[str, Any]:
 def find_sidecar(folder: Path, frames: int) -> Path:
     """The sidecar in ``folder`` that belongs to the checkpoint at ``frames``; `ConfigError` if there is none.
 
-    While a checkpoint is being replaced two may exist; see `callbacks.checkpoint`.
+    While a checkpoint is being replaced two may exist; see `lit_mtrl.callbacks.checkpoint`.
     """
     for name in ("last", "last.old", "last.new"):
         manifest = folder / name / MANIFEST

@@ -39,6 +39,8 @@ LATER: dict[str, dict[str, Any]] = {
     "trainer": {"strategy": "auto"},
 }
 """Keys that older saved configurations lack, with the values that repeat them."""
+OURS = ("checkpoint", "evaluation", "gradients", "paco_reset", "pictures", "plasticity", "progress")
+"""Modules of `lit_mtrl.callbacks` that older configurations name as ``callbacks.<module>``."""
 
 
 def conf_dir() -> Path:
@@ -110,16 +112,30 @@ def override_saved(base: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
 
 def upgraded(saved: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """A saved configuration in its present form, with `LATER` keys; before there was a choice per objective, ``weighting`` had one name."""
+    """A saved configuration in its present form, with `LATER` keys and `renamed` classes; before there was a choice per objective, ``weighting`` had one name."""
     lacking = {
         group: {k: v for k, v in later.items() if k not in saved.get(group, {})} for group, later in LATER.items()
     }
+    saved = renamed(saved)
     saved = {**saved, **{group: {**saved[group], **more} for group, more in lacking.items() if group in saved and more}}
     weighting = saved.get("weighting", {})
     name = weighting.get("name")
     if not isinstance(name, str):
         return saved
     return {**saved, "weighting": {k: {**part, "name": name} for k, part in weighting.items() if k != "name"}}
+
+
+def renamed(tree: Any) -> Any:
+    """The configuration with the present names of our callbacks, where it is from before they were in the package."""
+    if isinstance(tree, list):
+        return [renamed(value) for value in tree]
+    if not isinstance(tree, Mapping):
+        return tree
+    out = {key: renamed(value) for key, value in tree.items()}
+    top, _, rest = str(out.get("_target_", "")).partition(".")
+    if top == "callbacks" and rest.split(".")[0] in OURS:
+        out["_target_"] = f"lit_mtrl.callbacks.{rest}"
+    return out
 
 
 def _compose(given: list[str], overrides: Sequence[str]) -> DictConfig:
@@ -158,7 +174,7 @@ def _compose(given: list[str], overrides: Sequence[str]) -> DictConfig:
             texts.append(f"++{text.lstrip('+')}" if in_part_network(override.key_or_group) else text)
         cfg = hydra_compose("config", [*choices, *texts])
         check_types(cfg, schema)
-        return DictConfig(OmegaConf.to_container(cfg, resolve=True))
+        return DictConfig(renamed(OmegaConf.to_container(cfg, resolve=True)))
     except HydraException as error:
         raise ConfigError(_first_line(error)) from error
     except OmegaConfBaseException as error:

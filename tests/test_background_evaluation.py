@@ -18,9 +18,9 @@ import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import nn
 
-import callbacks.evaluation
-from callbacks.checkpoint import Checkpoint
-from callbacks.evaluation import Evaluation
+import lit_mtrl.callbacks.evaluation
+from lit_mtrl.callbacks.checkpoint import Checkpoint
+from lit_mtrl.callbacks.evaluation import Evaluation
 from lit_mtrl.checkpoint import find_sidecar, load
 from lit_mtrl.compose import compose
 from lit_mtrl.data.module import DataModule
@@ -205,7 +205,7 @@ class Mortal:
         monkeypatch.setattr(torch, "save", self.counted(torch.save))
         append = self.counted(append_rows)
         monkeypatch.setattr(
-            callbacks.evaluation, "append_rows", lambda path, rows: [append(path, [row]) for row in rows]
+            lit_mtrl.callbacks.evaluation, "append_rows", lambda path, rows: [append(path, [row]) for row in rows]
         )
 
     def counted(self, function: Callable) -> Callable:
@@ -272,7 +272,7 @@ def test_leftovers_of_a_run_that_died_before_its_first_checkpoint(tmp_path: Path
 
 
 def test_waiting_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(callbacks.evaluation, "LONG", -1.0)
+    monkeypatch.setattr(lit_mtrl.callbacks.evaluation, "LONG", -1.0)
     with caplog.at_level("INFO", "lit_mtrl"):
         train(tmp_path, polls=NEVER)
     assert caplog.text.count("training waited 0 s for the evaluation before") == len(SUCCESS) - 1

@@ -137,7 +137,7 @@ BAD = {
     ),
     "added key of a callback": (
         ["--config", "mt10_paco_published", "+callbacks.paco_reset.moments=1", "logger=csv"],
-        "callbacks.paco_reset.PaCoReset: moments: unknown key",
+        "lit_mtrl.callbacks.paco_reset.PaCoReset: moments: unknown key",
     ),
     "word for a number": (["--config", "debug", "algo.mask_out=abc"], "algo.mask_out=abc: a number is needed"),
     "experiment": (["--config", "mt10_mtmhsca"], "did you mean 'mt10_mtmhsac'"),

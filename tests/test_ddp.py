@@ -106,7 +106,7 @@ def test_pytorchs_ddp_leads_to_the_same_weights(finished: Path, tmp_path: Path) 
     "options",
     [
         ("network=paco", "weighting.critic=pcgrad", "weighting.actor=famo", "algo.mask_out=0.5"),
-        ("network=paco", "algo.mask_out=0.5", "+callbacks.paco_reset._target_=callbacks.paco_reset.PaCoReset"),
+        ("network=paco", "algo.mask_out=0.5", "+callbacks.paco_reset._target_=lit_mtrl.callbacks.paco_reset.PaCoReset"),
         ("network=moore", "weighting.critic=gradnorm", "collector.overlap=true"),
     ],
     ids=["weightings", "reset", "overlap"],

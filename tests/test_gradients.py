@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from callbacks.gradients import Gradients, draw_cosines, gradient_geometry
+from lit_mtrl.callbacks.gradients import Gradients, draw_cosines, gradient_geometry
 from lit_mtrl.compose import compose
 from lit_mtrl.run import Run
 

@@ -51,11 +51,12 @@ FILES = sorted([*(ROOT / "lit_mtrl").rglob("*.py"), *(ROOT / "callbacks").rglob(
 
 
 def module_of(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    return f"lit_mtrl.{name}" if name.startswith("callbacks") else name
 
 
 def layer(module: str) -> int:
-    if module.startswith("callbacks"):
+    if module.startswith("lit_mtrl.callbacks"):
         return 5
     name = module.removeprefix("lit_mtrl").lstrip(".")
     if not name:
@@ -83,8 +84,8 @@ def test_layers(path: Path) -> None:
         top = name.split(".")[0]
         if top == "lit_mtrl":
             assert layer(name) <= layer(own), f"{own} imports {name}"
-        if top == "callbacks":
-            assert own == "callbacks", f"{own} imports {name}: callbacks are imported by nobody"
+        assert top != "callbacks", f"{own} imports {name}: that name is everybody's; ours is lit_mtrl.callbacks"
+        assert not name.startswith("lit_mtrl.callbacks"), f"{own} imports {name}: callbacks are imported by nobody"
         if top in ("hydra", "omegaconf"):
             assert layer(own) == 4, f"{own} imports {name}"
         if top == "lightning":

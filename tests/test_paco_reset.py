@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from callbacks.paco_reset import PaCoReset, clear_moments, reset_rows
 from lit_mtrl.algos.sac import SAC
+from lit_mtrl.callbacks.paco_reset import PaCoReset, clear_moments, reset_rows
 from lit_mtrl.engine import Engine
 from lit_mtrl.nets.multi_head import MultiHead
 from lit_mtrl.ranks import Ranks

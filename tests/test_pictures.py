@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from callbacks.pictures import draw_mixture, draw_vectors, flat_points, read
+from lit_mtrl.callbacks.pictures import draw_mixture, draw_vectors, flat_points, read
 from lit_mtrl.compose import compose
 from lit_mtrl.run import Run
 

@@ -10,7 +10,15 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from callbacks.plasticity import Plasticity, distance, effective_rank, layer_row, scores, singular_values, srank
+from lit_mtrl.callbacks.plasticity import (
+    Plasticity,
+    distance,
+    effective_rank,
+    layer_row,
+    scores,
+    singular_values,
+    srank,
+)
 from lit_mtrl.compose import compose
 from lit_mtrl.folder import resumed
 from lit_mtrl.nets.activations import Layer, record

@@ -21,7 +21,7 @@ DEBUG = ["--config", "debug", "frames=3600", "collector.steps=5"]
 EVERY_EPOCH = "callbacks.gradients.every_epochs=1"
 PACO = [
     *DEBUG,
-    *("network=paco", "algo.mask_out=0.5", "+callbacks.paco_reset._target_=callbacks.paco_reset.PaCoReset"),
+    *("network=paco", "algo.mask_out=0.5", "+callbacks.paco_reset._target_=lit_mtrl.callbacks.paco_reset.PaCoReset"),
 ]
 LEARNED = [*DEBUG, "weighting.critic=famo", "weighting.actor=pcgrad"]
 RANKS = [

@@ -7,7 +7,7 @@ NOTE 1: original: one w for actor, critics and targets, without bias, started fr
         one-hot with bias, he-uniform.
 NOTE 2: original: the K parameter sets start as copies of one. McLean: K independent ones.
 NOTE 3: original: temperatures at most 1, no clipping, mask-out and reset (``algo.log_alpha_max``, ``algo.max_grad_norm``,
-        ``algo.mask_out``, `callbacks.paco_reset`). McLean: none of them.
+        ``algo.mask_out``, `lit_mtrl.callbacks.paco_reset`). McLean: none of them.
 NOTE 4: hidden layers start he-uniform and the output within ``head_bound`` in both variants; the authors' framework has defaults of its own.
 NOTE 5: the observation carries no one-hot. Where nothing is composed (``composition=none``, for the paper's "actor-only" its critics),
         the network is the plain `MLP` with one-hot, as in the authors' code.
