@@ -117,7 +117,7 @@ def forward_backward(benchmark: str, case: str, args: argparse.Namespace) -> dic
     torch.manual_seed(0)
     cfg = config(benchmark, case, args)
     suite = build_suite(cfg)
-    net = build_part(cfg.actor, cfg.network, suite).net
+    net = build_part(cfg, "actor", suite).net
     assert isinstance(net, nn.Module)
     double = copy.deepcopy(net).double()
     x = torch.randn(len(suite.tasks), 4, suite.obs_dim, dtype=torch.float64)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.algos.base import Algorithm
 from lit_mtrl.data.module import DataModule
+from lit_mtrl.data.place import require_room, transition_bytes
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.make import make
 from lit_mtrl.processes import cores
@@ -27,13 +28,38 @@ log = logging.getLogger("lit_mtrl")
 
 def build_suite(cfg: DictConfig) -> Suite:
     """The environment suite of ``benchmark`` and ``env``."""
-    return make(cfg.env, skip=("copies", "stagger"), tasks=task_names(cfg.benchmark.tasks), seed=cfg.seed)
+    return make(cfg.env, Suite, "env", skip=("copies", "stagger"), tasks=task_names(cfg.benchmark.tasks), seed=cfg.seed)
 
 
 def build_algorithm(cfg: DictConfig, suite: Suite) -> Algorithm:
     """The algorithm with freshly initialised networks; seed PyTorch first."""
-    parts: Any = {part: _factory(cfg[part], cfg.network) for part in ("actor", "critic")}
-    return make(cfg.algo, **parts, **_sizes(suite))
+    parts: Any = {part: _factory(cfg[part], cfg.network, part) for part in ("actor", "critic")}
+    return make(cfg.algo, Algorithm, "algo", **parts, **_sizes(suite))
+
+
+def require_memory(cfg: DictConfig, suite: Suite, learner: torch.device) -> None:
+    """`ConfigError` if networks, gradients and Adam's moments, or the batches of an iteration, are larger than what ``learner`` has free."""
+    try:
+        # Sizes alone, and no random number drawn: a run is the same with and without this.
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            algorithm = build_algorithm(cfg, suite)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"network.*: no tensor can be so large ({str(error).splitlines()[0]}); choose smaller sizes"
+        ) from error
+    tensors = [*algorithm.parameters(), *algorithm.buffers()]
+    size = sum(t.numel() * t.element_size() * (4 if t.requires_grad else 1) for t in tensors)
+    require_room("network.*, critic.size", "networks, gradients and optimizers", size, learner)
+    steps, tasks = cfg.collector.steps, len(suite.tasks)
+    drawn = cfg.collector.updates_per_step * steps * tasks * cfg.replay.per_task
+    require_room(
+        "collector.steps, collector.updates_per_step, replay.per_task",
+        "the batches of an iteration",
+        int(drawn * transition_bytes(suite)),
+        learner,
+    )
+    collected = 2 * steps * tasks * cfg.env.copies * transition_bytes(suite)
+    require_room("collector.steps, env.copies", "the steps of an iteration", collected, torch.device("cpu"))
 
 
 def build_weightings(cfg: DictConfig, suite: Suite) -> dict[str, Weighting]:
@@ -41,17 +67,17 @@ def build_weightings(cfg: DictConfig, suite: Suite) -> dict[str, Weighting]:
     built = {}
     for name, part in cfg.weighting.items():
         try:
-            built[name] = make(part, num_tasks=len(suite.tasks))
+            built[name] = make(part, Weighting, f"weighting.{name}", num_tasks=len(suite.tasks))
         except ConfigError as error:
-            raise ConfigError(f"weighting.{name}.{str(error).removeprefix(part._target_ + ': ')}") from error
+            raise ConfigError(f"weighting.{name}.{str(error).removeprefix(f'weighting.{name}.')}") from error
         if len(suite.tasks) == 1 and not isinstance(built[name], Mean):
             log.warning("weighting.%s=%s: there is one task, nothing to weigh it against; use mean", name, part.name)
     return built
 
 
-def build_part(part: DictConfig, network: DictConfig, suite: Suite) -> torch.nn.Module:
-    """The actor or the critics of ``network``, alone."""
-    return _factory(part, network)(**_sizes(suite))
+def build_part(cfg: DictConfig, part: str, suite: Suite) -> torch.nn.Module:
+    """The ``actor`` or the ``critic`` alone."""
+    return _factory(cfg[part], cfg.network, part)(**_sizes(suite))
 
 
 def build_data(cfg: DictConfig, suite: Suite, algorithm: Algorithm, rank: int = 0, ranks: int = 1) -> DataModule:
@@ -111,8 +137,9 @@ def _sizes(suite: Suite) -> dict[str, Any]:
     return dict(obs_dim=suite.obs_dim, action_dim=suite.action_dim, num_tasks=len(suite.tasks))
 
 
-def _factory(part: DictConfig, network: DictConfig) -> partial:
+def _factory(part: DictConfig, network: DictConfig, key: str) -> partial:
     own = OmegaConf.merge(network, part.network)
     assert isinstance(own, DictConfig)
     require(own.get("match") is None, "network.match: is resolved by fit and params only; give network.width here")
-    return partial(make, part, skip=("network",), network=partial(make, own, skip=("match",)))
+    net = partial(make, own, torch.nn.Module, "network", skip=("match",))
+    return partial(make, part, torch.nn.Module, key, skip=("network",), network=net)

@@ -7,12 +7,15 @@ import re
 import sys
 from collections.abc import Sequence
 
+from lit_mtrl.config.keys import described
+from lit_mtrl.config.kinds import one_line
+from lit_mtrl.config.trust import trusting
 from lit_mtrl.processes import keep_freed_memory, spin_briefly
 from lit_mtrl.spec import ConfigError
 
 OVERRIDE = re.compile(r"--([\w./@]+=.*)", re.DOTALL)
 EPILOG = """overrides: key=value in Hydra's grammar, such as network.width=1024 or network=mlp; --a.b=c is the same as a.b=c.
-`python -m lit_mtrl list` shows experiments and groups."""
+`python -m lit_mtrl list` shows experiments and groups, `fit --help` every key."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,15 +32,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     try:
         args = _parse(argv)
-        if args.command == "doctor":  # also where what the other commands import is missing
-            from lit_mtrl.doctor.run import doctor
+        with trusting(getattr(args, "trust", [])):
+            if args.command == "doctor":  # also where what the other commands import is missing
+                from lit_mtrl.doctor.run import doctor
 
-            return doctor(args.tracking_uri, args.json)
-        from lit_mtrl import commands
+                return doctor(args.tracking_uri, args.json)
+            from lit_mtrl import commands
 
-        return getattr(commands, args.command)(args)
+            if hasattr(args, "overrides"):
+                from lit_mtrl.compose import quote_texts
+
+                args.overrides = quote_texts(args.overrides)
+            return getattr(commands, args.command)(args)
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -53,7 +61,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             name,
             help=text,
             description=text,
-            epilog=EPILOG if name in ("fit", "params", "test", "bench") else None,
+            epilog=_epilog(name),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -84,6 +92,14 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     doctor = command("doctor", "what this machine or container can run, and what would help")
     for sub in (params, test, doctor):
         sub.add_argument("--json", action="store_true", help="print JSON")
+    for sub in (fit, params, test, bench):
+        sub.add_argument(
+            "--trust",
+            action="append",
+            default=[],
+            metavar="PACKAGE",
+            help="run classes of this package where a configuration, also one that somebody saved, names them",
+        )
     _bench_options(bench)
     for sub in (fit, params, test, bench):
         sub.add_argument("overrides", nargs="*", metavar="key=value")
@@ -110,6 +126,14 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     elif overrides:
         raise ConfigError(f"{args.command} takes no overrides: {overrides[0]}")
     return args
+
+
+def _epilog(command: str) -> str | None:
+    if command == "fit":
+        width = max(len(key) for key, _ in described())
+        lines = (f"  {key:<{width}}  {text}" for key, text in described())
+        return "\n".join([EPILOG, "", "keys (of the groups that are chosen; defaults: --print-config):", *lines])
+    return EPILOG if command in ("params", "test", "bench") else None
 
 
 def _bench_options(bench: argparse.ArgumentParser) -> None:

@@ -54,10 +54,13 @@ def params(args: argparse.Namespace) -> int:
     if args.print_config:
         print(OmegaConf.to_yaml(cfg), end="")
         return 0
+    import torch
+
     from lit_mtrl.build import build_algorithm, build_suite
     from lit_mtrl.labels import counts
 
-    found = counts(build_algorithm(cfg, build_suite(cfg)))
+    with torch.device("meta"):
+        found = counts(build_algorithm(cfg, build_suite(cfg)))
     if args.json:
         print(json.dumps(found))
     else:
@@ -67,6 +70,8 @@ def params(args: argparse.Namespace) -> int:
 
 def test(args: argparse.Namespace) -> int:
     """Evaluate a checkpoint with the configuration it carries."""
+    from lightning import Callback
+
     from lit_mtrl.build import build_algorithm, build_suite
     from lit_mtrl.checkpoint import load
     from lit_mtrl.make import make
@@ -79,7 +84,7 @@ def test(args: argparse.Namespace) -> int:
     prefix = "algorithm."
     weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
     algorithm.load_state_dict(weights)
-    evaluation = make(cfg.eval)
+    evaluation: Any = make(cfg.eval, Callback, "eval")
     try:
         rows = evaluation.evaluate(suite, algorithm.actor)
     except EvaluationError as error:

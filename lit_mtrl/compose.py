@@ -7,8 +7,8 @@ chosen, and every value must have the type of the default it replaces.
 from __future__ import annotations
 
 import os
+import re
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,30 +17,25 @@ from typing import Any
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lit_mtrl.schema import check_keys, check_types, in_part_network, known_key
+from lit_mtrl.config.keys import kind_of
+from lit_mtrl.config.kinds import Text, shown
+from lit_mtrl.config.read import read_yaml
+from lit_mtrl.config.resolve import as_written, leaves, raw_value, resolved
+from lit_mtrl.config.trust import require_trusted
+from lit_mtrl.config.upgrade import renamed, upgraded
+from lit_mtrl.schema import check_keys, check_values, in_part_network, known_key
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.suggest import nearest, unknown, unknown_key
 
 ROOT_KEYS = {"seed", "frames", "epoch_frames", "experiment_name", "run_name", "output_dir", "algo", "network", "env"}
-
-LATER: dict[str, dict[str, Any]] = {
-    "env": {"stagger": False},
-    "collector": {"overlap": False, "policy_device": "auto"},
-    "replay": {"device": "auto"},
-    "engine": {"precision": "fp32"},
-    "eval": {"background": False},
-    "trainer": {"strategy": "auto"},
-}
-"""Keys that older saved configurations lack, with the values that repeat them."""
-OURS = ("checkpoint", "evaluation", "gradients", "paco_reset", "pictures", "plasticity", "progress")
-"""Modules of `lit_mtrl.callbacks` that older configurations name as ``callbacks.<module>``."""
 
 
 def conf_dir() -> Path:
@@ -70,13 +65,19 @@ def compose(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
     """
     files = [read_config(config) for config in configs]
     saved = [content for _, content in files if content.keys() >= ROOT_KEYS]
-    if saved:
-        require(
-            len(files) == 1, f"--config {configs[0]}: a saved config.yaml is complete; give it alone and override keys"
-        )
-        return override_saved(DictConfig(saved[0]), overrides)
-    with _hydra([path for path, _ in files]) as extra:
-        return _compose(extra, overrides)
+    try:
+        if saved:
+            require(
+                len(files) == 1,
+                f"--config {configs[0]}: a saved config.yaml is complete; give it alone and override keys",
+            )
+            return override_saved(saved[0], overrides)
+        with _hydra(files) as chosen:
+            return _compose(chosen, overrides, [path.parent for path, _ in files])
+    except RecursionError as error:
+        raise ConfigError(
+            f"{' '.join([*configs, *overrides])[:200]}: values lie in each other too deep, or refer to themselves"
+        ) from error
 
 
 def composed(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
@@ -93,52 +94,44 @@ def composed(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
     return compose(configs, [*overrides, f"network.width={width}", "network.match=null"])
 
 
-def override_saved(base: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """``base`` (a resolved configuration) with value overrides; groups cannot be exchanged any more."""
-    base = DictConfig(upgraded(base))
+def override_saved(saved: Mapping[Any, Any], overrides: Sequence[str]) -> DictConfig:
+    """A saved configuration with value overrides; it is resolved, so its groups cannot be exchanged any more.
+
+    It may be somebody else's. So it names no classes but ours and those of trusted packages (`lit_mtrl.config.trust`), and looks nothing up
+    outside itself; overrides may.
+    """
+    parsed = _parse_single(overrides)
+    base = DictConfig(upgraded(saved))
     cfg = base.copy()
-    for override in _parse_single(overrides):
-        key = override.key_or_group
-        require(
-            not (isinstance(override.value(), str) and isinstance(OmegaConf.select(base, key), DictConfig)),
-            f"{key}: a saved config.yaml is resolved, its groups cannot be exchanged; override values, or start from an experiment",
-        )
-        OmegaConf.update(cfg, known_key(override, base), override.value(), merge=True, force_add=True)
-    check_types(cfg, base)
+    try:
+        for override in parsed:
+            key = override.key_or_group
+            require(
+                not (isinstance(override.value(), str) and isinstance(raw_value(base, key), dict)),
+                f"{key}: a saved config.yaml is resolved, its groups cannot be exchanged; override values, or start from an experiment",
+            )
+            OmegaConf.update(cfg, known_key(override, base), override.value(), merge=True, force_add=True)
+        given = tuple(override.key_or_group for override in parsed)
+        own = {key for key in leaves(cfg) if any(f"{key}.".startswith(f"{mine}.") for mine in given)}
+        for key in leaves(cfg):
+            raw = None if key in own else raw_value(cfg, key)
+            looked_up = None if isinstance(raw, dict) else re.search(r"\$\{[^}]*:", str(raw))
+            require(
+                looked_up is None,
+                f"{key}={shown(raw)}: a saved configuration looks nothing up outside itself; give the value: {key}=...",
+            )
+        cfg = resolved(cfg)
+        require_trusted(as_written(cfg), own)
+        check_values(cfg, base)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{getattr(error, 'full_key', '')}: {_first_line(error)}") from error
     names = (base.experiment_name, base.run_name), (cfg.experiment_name, cfg.run_name)
     if names[0] != names[1] and cfg.output_dir == base.output_dir:
         cfg.output_dir = str(cfg.output_dir).replace("/".join(names[0]), "/".join(names[1]))
     return cfg
 
 
-def upgraded(saved: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """A saved configuration in its present form, with `LATER` keys and `renamed` classes; before there was a choice per objective, ``weighting`` had one name."""
-    lacking = {
-        group: {k: v for k, v in later.items() if k not in saved.get(group, {})} for group, later in LATER.items()
-    }
-    saved = renamed(saved)
-    saved = {**saved, **{group: {**saved[group], **more} for group, more in lacking.items() if group in saved and more}}
-    weighting = saved.get("weighting", {})
-    name = weighting.get("name")
-    if not isinstance(name, str):
-        return saved
-    return {**saved, "weighting": {k: {**part, "name": name} for k, part in weighting.items() if k != "name"}}
-
-
-def renamed(tree: Any) -> Any:
-    """The configuration with the present names of our callbacks, where it is from before they were in the package."""
-    if isinstance(tree, list):
-        return [renamed(value) for value in tree]
-    if not isinstance(tree, Mapping):
-        return tree
-    out = {key: renamed(value) for key, value in tree.items()}
-    top, _, rest = str(out.get("_target_", "")).partition(".")
-    if top == "callbacks" and rest.split(".")[0] in OURS:
-        out["_target_"] = f"lit_mtrl.callbacks.{rest}"
-    return out
-
-
-def _compose(given: list[str], overrides: Sequence[str]) -> DictConfig:
+def _compose(given: list[str], overrides: Sequence[str], folders: Sequence[Path]) -> DictConfig:
     chosen = groups()
     exchanged = [o.key_or_group for o in _parse_single(overrides) if isinstance(o.value(), str)]
     try:
@@ -155,7 +148,10 @@ def _compose(given: list[str], overrides: Sequence[str]) -> DictConfig:
             value: Any = override.value()
             names = value if isinstance(value, list) else [value]
             for name in names if text not in given else []:
-                require(name is None or name in chosen[key], unknown(key, name, chosen[key]))
+                require(
+                    name in chosen[key] or (name is None and key == "experiment"),
+                    unknown(key, shown(name), chosen[key]),
+                )
             choices.append(text)
         else:
             values.append((override, text))
@@ -165,6 +161,7 @@ def _compose(given: list[str], overrides: Sequence[str]) -> DictConfig:
             k: v for k, v in structure.hydra.runtime.choices.items() if k.split("@")[0] in chosen and k != "experiment"
         }
         schema = hydra_compose("config", [f"{k}={v}" for k, v in final_choices.items()])
+        require_trusted(as_written(schema), folders=folders)
         check_keys(structure, schema, exchanged)
         texts = []
         for override, text in values:
@@ -172,9 +169,10 @@ def _compose(given: list[str], overrides: Sequence[str]) -> DictConfig:
             own = override.key_or_group.startswith("callbacks.")
             known_key(override, structure if own else schema)
             texts.append(f"++{text.lstrip('+')}" if in_part_network(override.key_or_group) else text)
-        cfg = hydra_compose("config", [*choices, *texts])
-        check_types(cfg, schema)
-        return DictConfig(renamed(OmegaConf.to_container(cfg, resolve=True)))
+        cfg = resolved(DictConfig(renamed(as_written(hydra_compose("config", [*choices, *texts])))))
+        require_trusted(as_written(cfg), folders=folders)
+        check_values(cfg, schema)
+        return cfg
     except HydraException as error:
         raise ConfigError(_first_line(error)) from error
     except OmegaConfBaseException as error:
@@ -210,6 +208,20 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
         raise ConfigError(f"override: {_first_line(error)}") from error
 
 
+def quote_texts(overrides: Sequence[str]) -> list[str]:
+    """The overrides with quotes around what Hydra's grammar does not take where text is meant, such as ``output_dir=~/runs``."""
+    out = []
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        if separator and isinstance(kind_of(key.lstrip("+")), Text) and value[:1] not in ("'", '"'):
+            try:
+                OverridesParser.create().parse_override(text)
+            except HydraException:
+                text = f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+        out.append(text)
+    return out
+
+
 def _parse_single(overrides: Sequence[str]) -> list[Override]:
     parsed = parse_overrides(overrides)
     for override, text in zip(parsed, overrides, strict=True):
@@ -222,48 +234,41 @@ def read_config(config: str) -> tuple[Path, dict[str, Any]]:
     folder = conf_dir() / "experiment"
     names = groups()["experiment"]
     path = Path(config)
-    if not path.suffix and not path.exists():
-        require(config in names, unknown("--config", config, names))
+    if config in names:
         path = folder / f"{config}.yaml"
-    near = nearest(path.stem, names)
-    require(
-        path.is_file(),
-        f"--config {config}: no such file" + (f"; did you mean the experiment '{near}'?" if near else ""),
-    )
-    try:
-        content = yaml.safe_load(path.read_text())
-        if isinstance(content, dict):
-            content = OmegaConf.to_container(OmegaConf.load(path))  # reads 1e-3 as a number, which YAML 1.1 does not
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"--config {config}: not readable as YAML: {_first_line(error)}") from error
-    require(content not in (None, {}), f"--config {config}: is empty; start from a file of conf/experiment")
+    else:
+        near = nearest(path.stem, names)
+        hint = f"; did you mean the experiment '{near}'?" if near else ""
+        require(bool(path.suffix) or path.is_file(), unknown("--config", shown(config), names))
+        require(path.is_file(), f"--config {shown(config)}: no such file{hint}")
+    text, content = read_yaml(path, f"--config {shown(config)}")
+    require(content not in (None, {}), f"--config {shown(config)}: is empty; start from a file of conf/experiment")
     if not isinstance(content, dict):
-        raise ConfigError(f"--config {config}: must hold a mapping of keys, like the files in conf/experiment")
+        raise ConfigError(f"--config {shown(config)}: must hold a mapping of keys, like the files in conf/experiment")
+    try:
+        content = OmegaConf.to_container(OmegaConf.create(text))  # reads 1e-3 as a number, which YAML 1.1 does not
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"--config {shown(config)}: not readable as YAML: {_first_line(error)}") from error
+    assert isinstance(content, dict)
     return path.resolve(), {str(k): v for k, v in content.items()}
 
 
 @contextmanager
-def _hydra(paths: list[Path]) -> Iterator[list[str]]:
-    """Hydra set up on ``conf/``; yields the overrides that select the experiment files ``paths``, in order.
+def _hydra(files: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[list[str]]:
+    """Hydra set up on ``conf/``; yields the overrides that select the experiment ``files``, in order.
 
-    Files from elsewhere are put on Hydra's search path through a temporary folder.
+    They are given to Hydra by their content, under names of ours: those of files may hold what means something in overrides.
     """
-    folder = conf_dir() / "experiment"
-    with tempfile.TemporaryDirectory(prefix="lit_mtrl-conf-") as temporary:
-        names, outside = [], Path(temporary) / "experiment"
-        for i, path in enumerate(paths):
-            if path.is_relative_to(folder.resolve()):
-                names.append(path.relative_to(folder.resolve()).with_suffix("").as_posix())
-            else:
-                outside.mkdir(exist_ok=True)
-                names.append(f"{path.stem}_{i}")
-                (outside / f"{names[-1]}.yaml").write_text("# @package _global_\n" + path.read_text())
-        extra = [f"hydra.searchpath=[file://{temporary}]"] if outside.exists() else []
-        if names:
-            extra.append(f"experiment=[{','.join(names)}]")
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            yield extra
+    folder, names = (conf_dir() / "experiment").resolve(), []
+    for i, (path, content) in enumerate(files):
+        # Below the folder in which it lies, so that what it names in its defaults is found from there.
+        inside = path.parent.relative_to(folder).parts if path.is_relative_to(folder) else ()
+        group = "/".join(("experiment", *inside))
+        ConfigStore.instance().store(f"given_{i}", content, group=group, package="_global_", provider=path.name)
+        names.append("/".join((*inside, f"given_{i}")))
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        yield [f"experiment=[{','.join(names)}]"] if names else []
 
 
 def _first_line(error: BaseException) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from lit_mtrl.compose import upgraded
+from lit_mtrl.config.resolve import as_written
+from lit_mtrl.config.upgrade import upgraded
 from lit_mtrl.processes import denied, held, rank_of_process
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.tables import flat
@@ -54,7 +55,7 @@ def require_idle(folder: Path) -> None:
 
 def require_same(option: str, folder: Path, old: dict[str, Any], new: DictConfig) -> None:
     """`ConfigError` unless ``old`` and ``new`` configure the same run, but for what may differ in a continuation."""
-    there, here = flat(upgraded(old)), flat(OmegaConf.to_container(new, resolve=True))
+    there, here = flat(upgraded(old)), flat(as_written(new))
     if not here["collector.workers"]:
         here["collector.workers"] = there.get("collector.workers")
     # Random numbers begin anew on another number of ranks, and with them the noise of each process that collects.

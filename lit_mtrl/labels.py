@@ -11,13 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from lit_mtrl import __version__
 from lit_mtrl.algos.base import Algorithm
+from lit_mtrl.config.resolve import as_written
 from lit_mtrl.engine import param_count
 from lit_mtrl.envs.base import Suite
-from lit_mtrl.make import make, plain
+from lit_mtrl.make import make
 from lit_mtrl.spec import PARENTS
 from lit_mtrl.tables import flat
 
@@ -48,6 +50,8 @@ def build_logger(cfg: DictConfig, labels: dict[str, Any], checkpoint: dict[str, 
     parent = json.loads(os.environ.get(PARENTS, "{}")).get(cfg.experiment_name)
     return make(
         cfg.logger,
+        Logger,
+        "logger",
         skip=("log_frames",),
         tags=labels["tags"] | _source() | ({"mlflow.parentRunId": parent} if parent else {}),
         params=_comparable(cfg) | {f"parameters.{name}": count for name, count in labels["parameters"].items()},
@@ -61,7 +65,9 @@ def build_parent(cfg: DictConfig, command: str, key: str) -> Any:
     """The logger of a sweep's own run; ``key`` identifies the sweep, so that the same one continues it."""
     names = _names(cfg) | dict(run_name=f"sweep {key[:6]}", folder=Path(cfg.output_dir).parent / "sweeps" / key[:6])
     tags = {"sweep": command, "sweep_parent": key, "mlflow.note.content": f"`fit --multirun {command}`", **_source()}
-    return make(cfg.logger, skip=("log_frames",), tags=tags, params={}, unique="sweep_parent", **names)
+    return make(
+        cfg.logger, Logger, "logger", skip=("log_frames",), tags=tags, params={}, unique="sweep_parent", **names
+    )
 
 
 def _run_before(folder: Path) -> str | None:
@@ -79,7 +85,7 @@ def _names(cfg: DictConfig) -> dict[str, Any]:
 def _comparable(cfg: DictConfig) -> dict[str, Any]:
     """The configuration by dotted key, without names, paths and classes: they tell nothing about the method."""
     left_out = ("_target_", "output_dir", "run_name", "experiment_name")
-    return {key: value for key, value in flat(plain(cfg)).items() if not key.endswith(left_out)}
+    return {key: value for key, value in flat(as_written(cfg)).items() if not key.endswith(left_out)}
 
 
 def _weighting_tag(cfg: DictConfig) -> str:

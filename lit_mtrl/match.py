@@ -76,7 +76,7 @@ def _count(cfg: DictConfig, suite: Suite, width: int | None) -> int | None:
         network.width = width
     try:
         with torch.device("meta"):
-            return param_count(build_part(cfg.actor, network, suite))
+            return param_count(build_part(DictConfig({"actor": cfg.actor, "network": network}), "actor", suite))
     except ConfigError:
         if width is None or width >= LARGEST // 2:
             raise

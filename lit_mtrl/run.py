@@ -20,13 +20,22 @@ from tqdm import tqdm
 
 from lit_mtrl import __version__
 from lit_mtrl.agent import Agent
-from lit_mtrl.build import build_algorithm, build_data, build_suite, build_trainer, build_weightings, default_workers
+from lit_mtrl.build import (
+    build_algorithm,
+    build_data,
+    build_suite,
+    build_trainer,
+    build_weightings,
+    default_workers,
+    require_memory,
+)
 from lit_mtrl.checkpoint import find_sidecar
+from lit_mtrl.config.resolve import as_written
 from lit_mtrl.execution import resolve_mode
 from lit_mtrl.folder import LOCK, require_idle
 from lit_mtrl.labels import RUN, build_logger, counts, tags
 from lit_mtrl.logger import CSVLogger
-from lit_mtrl.make import make, plain
+from lit_mtrl.make import make
 from lit_mtrl.processes import cores, die_with_parent, hold
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.strategies import RanksStrategy
@@ -46,7 +55,10 @@ class Run:
         self.done = checkpoint["lit_mtrl"]["frames"] if checkpoint else 0
         suite = build_suite(cfg)
         suite.check()
-        callbacks = [make(cfg.eval), *(make(value) for value in cfg.callbacks.values())]
+        callbacks = [
+            make(cfg.eval, lightning.Callback, "eval"),
+            *(make(value, lightning.Callback, f"callbacks.{name}") for name, value in cfg.callbacks.items()),
+        ]
         self.trainer = build_trainer(cfg, callbacks)
         self.first, ranks = self.trainer.is_global_zero, self.trainer.world_size
         require(
@@ -56,6 +68,7 @@ class Run:
         if not self.first:
             log.setLevel(logging.ERROR)  # the first speaks for all
         cfg.collector.workers = cfg.collector.workers or _workers_before(checkpoint) or default_workers(suite, ranks)
+        require_memory(cfg, suite, self.trainer.strategy.root_device)
         algorithm = build_algorithm(cfg, suite)
         self.agent = Agent(
             algorithm,
@@ -77,7 +90,7 @@ class Run:
         self.trainer.loggers = self.loggers
         for callback in callbacks:
             if hasattr(callback, "check"):
-                callback.check(self.agent)
+                callback.check(self.agent)  # pyright: ignore[reportAttributeAccessIssue]
         device = self.trainer.strategy.root_device
         self.mode = resolve_mode(cfg.engine.mode, cfg.engine.precision, device.type)
         require(
@@ -86,7 +99,7 @@ class Run:
         )
         self.place = self.data.settle(device)
         cfg.collector.policy_device = self.data.policy_device  # a measurement, so it belongs to the run from here on
-        self.agent.config = plain(cfg)
+        self.agent.config = as_written(cfg)
         if cfg.trainer.threads:
             torch.set_num_threads(cfg.trainer.threads)
         if ranks > 1:
@@ -138,7 +151,7 @@ class Run:
             for folder in missing:
                 folder.rmdir()
             raise
-        OmegaConf.save(self.cfg, self.folder / "config.yaml", resolve=True)
+        OmegaConf.save(self.cfg, self.folder / "config.yaml")
         run_id = next(filter(None, (getattr(logger, "run_id", None) for logger in self.loggers)), None)
         (self.folder / RUN).write_text(json.dumps({**self.labels, "run_id": run_id}, indent=2) + "\n")
         for logger in self.loggers:

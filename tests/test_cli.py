@@ -137,9 +137,9 @@ BAD = {
     ),
     "added key of a callback": (
         ["--config", "mt10_paco_published", "+callbacks.paco_reset.moments=1", "logger=csv"],
-        "lit_mtrl.callbacks.paco_reset.PaCoReset: moments: unknown key",
+        "callbacks.paco_reset.moments: unknown key",
     ),
-    "word for a number": (["--config", "debug", "algo.mask_out=abc"], "algo.mask_out=abc: a number is needed"),
+    "word for a number": (["--config", "debug", "algo.mask_out=abc"], "algo.mask_out=abc: a number above 0"),
     "experiment": (["--config", "mt10_mtmhsca"], "did you mean 'mt10_mtmhsac'"),
     "experiment as override": (["experiment=mt10_mtmhsca"], "did you mean 'mt10_mtmhsac'"),
     "missing file": (["--config", "conf/experiment/quickstrt.yaml"], "did you mean the experiment 'quickstart'"),
@@ -184,7 +184,10 @@ BAD = {
         ["weighting=cagrad", "weighting.actor=mean", "weighting.actor.c=0.1"],
         "weighting.actor.c",
     ),
-    "c": (["weighting.critic=cagrad", "weighting.critic.c=1"], "weighting.critic.c=1: must lie in [0, 1)"),
+    "c": (
+        ["weighting.critic=cagrad", "weighting.critic.c=1"],
+        "weighting.critic.c=1: a number from 0 to below 1 is needed",
+    ),
     "reduction": (
         ["weighting=pcgrad", "weighting.actor.reduction=sun"],
         "weighting.actor.reduction=sun: unknown; did you mean 'sum'",

@@ -134,7 +134,7 @@ PUBLISHED = {  # actor, both critics
 def test_parameter_counts_of_the_papers(name: str) -> None:
     cfg = compose([name], [])
     with torch.device("meta"):
-        counts = [param_count(build_part(cfg[part], cfg.network, build_suite(cfg))) for part in ("actor", "critic")]
+        counts = [param_count(build_part(cfg, part, build_suite(cfg))) for part in ("actor", "critic")]
     for count, published in zip(counts, PUBLISHED[name], strict=True):
         assert published in (count, None)
 
@@ -156,7 +156,7 @@ def test_actor_critic_split() -> None:
     """Figure 5 of McLean et al.: each part has its own width."""
     cfg = compose(["mt10_split_a400_c1024"], [])
     with torch.device("meta"):
-        actor, critic = (build_part(cfg[part], cfg.network, build_suite(cfg)) for part in ("actor", "critic"))
+        actor, critic = (build_part(cfg, part, build_suite(cfg)) for part in ("actor", "critic"))
     assert (param_count(actor), param_count(critic)) == (372_880, 4_329_492)
 
 

@@ -23,7 +23,7 @@ def count(cfg, width: int) -> int:
     cfg.network.width = width
     cfg.network.match = None
     with torch.device("meta"):
-        return param_count(build_part(cfg.actor, cfg.network, build_suite(cfg)))
+        return param_count(build_part(cfg, "actor", build_suite(cfg)))
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ def test_nothing_asked_nothing_done() -> None:
     [
         (["network.match=100"], "ask for 214 or more"),
         (["network.match=mor"], "did you mean 'moore'"),
-        (["network.match=0"], "give a number of parameters"),
-        (["network.match=inf"], "give a number of parameters"),
-        (["network.match=nan"], "give a number of parameters"),
-        (["network.match=1.5"], "give a number of parameters"),
+        (["network.match=0"], "a number of parameters, or a network's name"),
+        (["network.match=inf"], "a number of parameters, or a network's name"),
+        (["network.match=nan"], "a number of parameters, or a network's name"),
+        (["network.match=1.5"], "a number of parameters, or a network's name"),
         (["network=moore", "network.match=1000"], "ask for .* or more"),
         (["network.match=1e6", "actor.network.width=8"], "leave actor.network.width away"),
         (["critic.network.match=1e6"], "set network.match"),

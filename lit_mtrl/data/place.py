@@ -70,6 +70,14 @@ def place_replay(wanted: str, learner: torch.device, suite: Suite, capacity: int
     return Place(device, size, ranks)
 
 
+def require_room(keys: str, what: str, size: int, device: torch.device) -> None:
+    """`ConfigError` naming ``keys`` if ``size`` bytes of ``what`` are more than ``device`` has free."""
+    free, where = free_bytes(device), "this machine" if device.type == "cpu" else str(device)
+    if free is not None:
+        message = f"{keys}: {what} need {_gigabytes(size)}, {where} has {_gigabytes(free)} free; choose smaller ones"
+        require(size <= free, message)
+
+
 def require_cuda(key: str, wanted: str) -> None:
     """Raise `ConfigError` if ``wanted`` is a GPU and there is none."""
     require(

@@ -15,6 +15,7 @@ does with task environments: ``_open``, ``_seed``, ``_begin``, ``_advance``, ``_
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -36,8 +37,8 @@ class TaskEnv(Protocol):
     def close(self) -> None: ...
 
 
-class Suite(Protocol):
-    """A list of tasks and how to build them; picklable. Suites inherit from it, for `vector`.
+class Suite(ABC):
+    """A list of tasks and how to build them; picklable. Every suite inherits from it.
 
     ``threaded``: its vector environment steps in threads of its own, so one process collects from all tasks.
     """
@@ -50,15 +51,15 @@ class Suite(Protocol):
     horizon: int
     num_goals: int
 
+    @abstractmethod
     def make(self, task: int) -> TaskEnv:
         """The environment of task index ``task``."""
-        ...
 
+    @abstractmethod
     def tags(self) -> dict[str, str]:
         """What a table of results must state: backend, rewards, horizon, goals."""
-        ...
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027
         """Raise `ConfigError` on what the installed backend lacks; asked before a run starts, and too slow for the constructor."""
 
     def vector(self, tasks: Sequence[int], copies: int = 1, stagger: bool = False) -> EnvBase:

@@ -62,7 +62,7 @@ class MetaWorld(Suite):
 
     def __getstate__(self) -> dict:
         self.draw_goals()  # once here, not in every process that gets the suite
-        return self.__dict__
+        return dict(self.__dict__)
 
     def make(self, task: int) -> MetaWorldTask:
         return MetaWorldTask(self.tasks[task], self.draw_goals()[task], self.rewards)

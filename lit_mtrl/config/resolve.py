@@ -1,0 +1,58 @@
+"""Looking up what a configuration refers to, but for what lies in the environment: that is looked up when it is used, and never written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.resolvers.oc import env
+
+
+def resolved(cfg: DictConfig) -> DictConfig:
+    """The configuration without references, but for ``${oc.env:...}`` and what depends on it: files, checkpoints and stores hold no secret then."""
+    asked: list[str] = []
+
+    def lookup(*args: Any) -> Any:
+        asked.append(args[0])
+        return env(*args)
+
+    out = cfg.copy()
+    OmegaConf.register_new_resolver("oc.env", lookup, replace=True)
+    try:
+        for key in leaves(cfg):
+            if "${" not in str(raw_value(cfg, key)):
+                continue
+            asked.clear()
+            value = OmegaConf.select(cfg, key)
+            if not asked:
+                OmegaConf.update(out, key, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)
+    finally:
+        OmegaConf.register_new_resolver("oc.env", env, replace=True)
+    return out
+
+
+def as_written(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as dicts, lists and scalars, references as such."""
+    out = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(out, dict)
+    return {str(key): value for key, value in out.items()}
+
+
+def raw_value(cfg: DictConfig, key: str) -> Any:
+    """The value of a dotted key as it is written, None if there is none."""
+    parent, _, leaf = key.rpartition(".")
+    holder = OmegaConf.select(cfg, parent) if parent else cfg
+    node = holder._get_node(leaf) if isinstance(holder, DictConfig) else None
+    if node is None:
+        return None
+    return OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node._value()
+
+
+def leaves(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+    """The dotted keys of all values, each group before what it holds."""
+    for key in cfg:
+        yield f"{prefix}{key}"
+        node = cfg._get_node(key)
+        if isinstance(node, DictConfig) and isinstance(node._value(), dict):
+            yield from leaves(node, f"{prefix}{key}.")

@@ -1,0 +1,93 @@
+"""Saved configurations of earlier versions in their present form; of plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lit_mtrl.config.read import require_bounded
+from lit_mtrl.spec import require
+
+ADDED: dict[str, dict[str, Any]] = {
+    "env": {"stagger": False},
+    "collector": {"overlap": False, "policy_device": "auto"},
+    "replay": {"device": "auto"},
+    "engine": {"precision": "fp32"},
+    "eval": {"background": False},
+    "trainer": {"strategy": "auto"},
+}
+"""Keys that older saved configurations lack, with the values that repeat them."""
+CALLBACKS = ("checkpoint", "evaluation", "gradients", "paco_reset", "pictures", "plasticity", "progress")
+"""Modules of `lit_mtrl.callbacks` that older configurations name as ``callbacks.<module>``."""
+NEEDED = (
+    *(
+        "seed",
+        "frames",
+        "epoch_frames",
+        "experiment_name",
+        "run_name",
+        "output_dir",
+        "benchmark.name",
+        "benchmark.tasks",
+    ),
+    *("env._target_", "env.copies", "env.stagger", "algo._target_", "algo.name", "network._target_", "network.name"),
+    *("actor._target_", "actor.network", "critic._target_", "critic.network", "logger.log_frames", "eval._target_"),
+    *(
+        f"collector.{key}"
+        for key in ("steps", "workers", "random_steps", "updates_per_step", "overlap", "policy_device")
+    ),
+    *("replay.capacity", "replay.per_task", "replay.device", "engine.mode", "engine.precision"),
+    *("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.threads"),
+)
+"""What every configuration says."""
+
+
+def upgraded(saved: Mapping[Any, Any]) -> dict[str, Any]:
+    """A saved configuration in its present form; before there was a choice per objective, ``weighting`` had one name.
+
+    `ConfigError` if it lacks what every configuration says.
+    """
+    require(
+        isinstance(saved, Mapping), "the saved configuration holds no keys; restore it, or start from an experiment"
+    )
+    require_bounded(saved, "the saved configuration")
+    tree = renamed(saved)
+    for group, added in ADDED.items():
+        if isinstance(tree.get(group), dict):
+            tree[group] |= {key: value for key, value in added.items() if key not in tree[group]}
+    weighting = tree.get("weighting")
+    if isinstance(weighting, dict) and isinstance(weighting.get("name"), str):
+        name = weighting.pop("name")
+        tree["weighting"] = {k: {**part, "name": name} for k, part in weighting.items() if isinstance(part, dict)}
+    for key in (*NEEDED, *_parts(tree)):
+        value: Any = tree
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        require(
+            value is not None, f"{key}: missing in the saved configuration; restore it, or start from an experiment"
+        )
+    return tree
+
+
+def renamed(tree: Any) -> Any:
+    """The configuration with the present names of our callbacks, where it is from before they were in the package."""
+    if isinstance(tree, list):
+        return [renamed(value) for value in tree]
+    if not isinstance(tree, Mapping):
+        return tree
+    out = {str(key): renamed(value) for key, value in tree.items()}
+    top, _, rest = str(out.get("_target_", "")).partition(".")
+    if top == "callbacks" and rest.split(".")[0] in CALLBACKS:
+        out["_target_"] = f"lit_mtrl.callbacks.{rest}"
+    return out
+
+
+def _parts(tree: Mapping[str, Any]) -> Iterator[str]:
+    """What each weighting and callback needs."""
+    for group, keys in ("weighting", ("_target_", "name")), ("callbacks", ("_target_",)):
+        parts = tree.get(group)
+        require(
+            isinstance(parts, dict),
+            f"{group}: missing in the saved configuration; restore it, or start from an experiment",
+        )
+        yield from (f"{group}.{name}.{key}" for name in parts or () for key in keys)
