@@ -101,7 +101,7 @@ def override_saved(saved: Mapping[Any, Any], overrides: Sequence[str]) -> DictCo
     outside itself; overrides may.
     """
     parsed = _parse_single(overrides)
-    base = DictConfig(upgraded(saved))
+    base = DictConfig(upgraded(as_written(saved) if isinstance(saved, DictConfig) else saved))
     cfg = base.copy()
     try:
         for override in parsed:
@@ -201,7 +201,8 @@ def _choose_weightings(given: list[str], overrides: Sequence[str], choices: list
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:
     """Hydra's understanding of each; `ConfigError` for what is none."""
     for text in overrides:
-        require("=" in text or text.startswith("~"), f"{text}: not understood; overrides are written key=value")
+        written = ("=" in text and not text.startswith("=")) or text.startswith("~")
+        require(written, f"{text}: not understood; overrides are written key=value")
     try:
         return OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
@@ -217,9 +218,14 @@ def quote_texts(overrides: Sequence[str]) -> list[str]:
             try:
                 OverridesParser.create().parse_override(text)
             except HydraException:
-                text = f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+                text = f"{key}={quoted(value)}"
         out.append(text)
     return out
+
+
+def quoted(text: str) -> str:
+    """The text as Hydra's grammar has it in quotes."""
+    return QuotedString(text, Quote.single).with_quotes()
 
 
 def _parse_single(overrides: Sequence[str]) -> list[Override]:
@@ -250,6 +256,8 @@ def read_config(config: str) -> tuple[Path, dict[str, Any]]:
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"--config {shown(config)}: not readable as YAML: {_first_line(error)}") from error
     assert isinstance(content, dict)
+    whole = isinstance(content.get("defaults", []), list)
+    require(whole, f"--config {shown(config)}: defaults: must be a list, like those in conf/experiment")
     return path.resolve(), {str(k): v for k, v in content.items()}
 
 

@@ -28,7 +28,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from lit_mtrl.compose import composed, conf_dir, groups, parse_overrides
+from lit_mtrl.compose import composed, conf_dir, groups, parse_overrides, quoted
+from lit_mtrl.config.kinds import NAME_BYTES
 from lit_mtrl.folder import frames_done, require_idle, require_writable
 from lit_mtrl.processes import claim, denied, die_with_parent
 from lit_mtrl.spec import PARENTS, ConfigError, require
@@ -119,7 +120,7 @@ def job(_: DictConfig) -> float | None:
         print(f"{cfg.output_dir}: finished, skipped", flush=True)  # noqa: T201
         return final_success(cfg)
     configs, overrides = split_experiment(sweep["configs"], overrides)
-    command = [sys.executable, "-m", "lit_mtrl", "fit", *overrides, f"run_name='{cfg.run_name}'"]
+    command = [sys.executable, "-m", "lit_mtrl", "fit", *overrides, f"run_name={quoted(cfg.run_name)}"]
     for config in configs:
         command += ["--config", config]
     command += ["--resume"] if done else []
@@ -212,7 +213,11 @@ def _job_config(configs: Sequence[str], overrides: Sequence[str], slug: Sequence
     if not ending or any(text.startswith("run_name=") for text in own):
         return cfg
     seed = f"-s{cfg.seed}" if cfg.run_name.endswith(f"-s{cfg.seed}") else ""
-    return composed(configs, [*own, f"run_name='{cfg.run_name.removesuffix(seed)}-{ending}{seed}'"])
+    name = f"{cfg.run_name.removesuffix(seed)}-{ending}"
+    if len(f"{name}{seed}".encode()) > NAME_BYTES:
+        short = name.encode()[: NAME_BYTES - len(seed) - 11].decode(errors="ignore")
+        name = f"{short}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
+    return composed(configs, [*own, f"run_name={quoted(name + seed)}"])
 
 
 def _key(text: str) -> str:

@@ -49,11 +49,13 @@ def check_values(cfg: DictConfig, schema: DictConfig) -> None:
     for key in list(leaves(cfg)):
         looked_up = key.split(".", 1)[1] if in_part_network(key) else key
         default, value = OmegaConf.select(schema, looked_up), OmegaConf.select(cfg, key)
-        if isinstance(default, DictConfig) or isinstance(value, DictConfig):
+        if isinstance(default, DictConfig):
             require(
-                default is None or isinstance(value, DictConfig),
+                isinstance(value, DictConfig),
                 f"{key}={shown(value)}: has keys of its own; choose a file of its group on the command line, or under 'defaults' in a file",
             )
+        elif isinstance(value, DictConfig) and default is None and kind_of(looked_up) is None:
+            continue  # of a part that an experiment added
         elif not key.endswith("_target_"):
             fitting = _kind(schema, looked_up, default).check(key, value, default)
             if type(fitting) is not type(value) or fitting != value:

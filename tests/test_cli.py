@@ -86,7 +86,7 @@ def test_saved_config_gets_new_folder_with_new_name(tmp_path: Path) -> None:
 def test_recorded_runs_can_be_repeated() -> None:
     """Also those from before there was a weighting per objective."""
     for path in (ROOT / "results").rglob("config.yaml"):
-        code, out, err = run("fit", "--config", str(path), "run_name=again", "--print-config")
+        code, out, err = run("fit", "--config", str(path), "run_name=again", "--print-config", "--trust", "results")
         assert code == 0, err
         parts = yaml.safe_load(out)["weighting"]
         assert parts.keys() == {"critic", "actor"} and all(part["name"] for part in parts.values())

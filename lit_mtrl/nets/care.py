@@ -11,7 +11,9 @@ NOTE 5: the context goes on linearly (no activation after its last layer), into 
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -102,6 +104,7 @@ class CARE(nn.Module):
 
 def read_metadata(path: str | Path, tasks: Sequence[str]) -> Tensor:
     """The embeddings ``[T, d]`` of ``tasks``; raises `ConfigError` for a file that is unreadable, lacks one, or has unequal widths."""
+    require(Path(path).is_file(), f"network.metadata={path}: no such file; null takes the shipped one")
     try:
         content = json.loads(Path(path).read_text())
         rows = {name: [float(x) for x in entry["embedding"]] for name, entry in content["tasks"].items()}
@@ -123,8 +126,7 @@ def read_metadata(path: str | Path, tasks: Sequence[str]) -> Tensor:
         len(widths) == 1 and widths[0] > 0,
         f"network.metadata={path}: embeddings have widths {', '.join(map(str, widths))}; all must have the same",
     )
-    vectors = torch.tensor([rows[name] for name in tasks])
-    require(
-        bool(vectors.isfinite().all()), f"network.metadata={path}: holds numbers that are not finite; embed it again"
-    )
-    return vectors
+    vectors = [rows[name] for name in tasks]
+    finite = all(map(math.isfinite, itertools.chain(*vectors)))
+    require(finite, f"network.metadata={path}: holds numbers that are not finite; embed it again")
+    return torch.tensor(vectors)
