@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Sequence
 
 from hydra.core.override_parser.types import Override
@@ -57,7 +58,8 @@ def check_values(cfg: DictConfig, schema: DictConfig) -> None:
         elif isinstance(value, DictConfig) and default is None and kind_of(looked_up) is None:
             continue  # of a part that an experiment added
         elif not key.endswith("_target_"):
-            fitting = _kind(schema, looked_up, default).check(key, value, default)
+            target = OmegaConf.select(cfg, f"{key.rpartition('.')[0]}._target_") if "." in key else None
+            fitting = _kind(target or _part_target(cfg, key), looked_up, default).check(key, value, default)
             if type(fitting) is not type(value) or fitting != value:
                 OmegaConf.update(cfg, key, fitting)
 
@@ -67,25 +69,28 @@ def in_part_network(key: str) -> bool:
     return key.startswith(PART_NETWORKS)
 
 
+def _part_target(cfg: DictConfig, key: str) -> str | None:
+    """The class of the network that ``actor.network`` or ``critic.network`` changes."""
+    return OmegaConf.select(cfg, "network._target_") if in_part_network(key) else None
+
+
 def _known(schema: DictConfig) -> list[str]:
     keys = list(leaves(schema))
     return keys + [f"{part}.{key}" for part in ("actor", "critic") for key in keys if key.startswith("network.")]
 
 
-def _kind(schema: DictConfig, key: str, default: object) -> Kind:
-    parent, _, leaf = key.rpartition(".")
-    target = OmegaConf.select(schema, f"{parent}._target_") if parent else None
-    if target is None or str(target).split(".")[0] == OURS:
-        known = kind_of(key)
-        if known is not None:
-            return known
-    parameters = (
-        {} if target is None else inspect.signature(find_class(target, object, f"{parent}._target_")).parameters
-    )
-    declared = str(parameters[leaf].annotation) if leaf in parameters else None
-    null = "" if declared is not None and "None" not in declared else "what the class makes of it"
-    if default is not None:
-        kind = like(default)
-        return type(kind)(null=null if declared is not None else "")
-    number = declared is not None and "str" not in declared and any(word in declared for word in ("int", "float"))
-    return Number(null=null) if number else Kind(null=null)
+def _kind(target: str | None, key: str, default: object) -> Kind:
+    """The kind of a key that the class ``target`` takes, if there is one."""
+    leaf = key.rpartition(".")[2]
+    known = kind_of(key) if target is None or target.split(".")[0] == OURS else None
+    if known is not None:
+        return known
+    takes = inspect.signature(find_class(target, object, f"{key}: {target}")).parameters if target else {}
+    if leaf not in takes:
+        return like(default) if default is not None else Kind(null="as it is")
+    declared, own = str(takes[leaf].annotation), takes[leaf].default
+    untyped = takes[leaf].annotation is inspect.Parameter.empty
+    null = "as the class has it" if own is None or untyped or "None" in declared else ""
+    if own not in (None, inspect.Parameter.empty):
+        return type(like(own))(null=null)
+    return Number(null=null) if re.fullmatch(r"(int|float|None|[ |])+", declared) else Kind(null=null)

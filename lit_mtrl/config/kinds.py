@@ -66,7 +66,7 @@ class Whole(Kind):
         return f"a whole number{_bounds(self.low, self.high)}"
 
     def fit(self, value: Any) -> tuple[bool, Any]:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
             return False, value
         fits = value == int(value) and self.low <= value <= self.high
         return fits, int(value) if fits else value

@@ -25,8 +25,9 @@ def resolved(cfg: DictConfig) -> DictConfig:
                 continue
             asked.clear()
             value = OmegaConf.select(cfg, key)
+            value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
             if not asked:
-                OmegaConf.update(out, key, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)
+                OmegaConf.update(out, key, value)
     finally:
         OmegaConf.register_new_resolver("oc.env", env, replace=True)
     return out

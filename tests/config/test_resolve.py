@@ -1,0 +1,66 @@
+"""What lies in the environment is used, and never written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from omegaconf import OmegaConf
+
+from lit_mtrl.cli import main
+from lit_mtrl.compose import compose
+from lit_mtrl.config.resolve import as_written, resolved
+
+SECRET = "hunter2"
+
+
+def test_only_what_depends_on_the_environment_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", SECRET)
+    tree = {
+        "a": "${oc.env:TOKEN}",
+        "b": "x-${a}",
+        "c": ["${b}", "${d}"],
+        "d": 3,
+        "e": {"f": "${d}", "g": "${oc.env:LIT_MTRL_NO_SUCH,4}"},
+        "h": ["${d}"],
+    }
+    cfg = resolved(OmegaConf.create(tree))
+    assert as_written(cfg) == {**tree, "e": {"f": 3, "g": "${oc.env:LIT_MTRL_NO_SUCH,4}"}, "h": [3]}
+    assert (cfg.b, list(cfg.c), cfg.e.g) == (f"x-{SECRET}", [f"x-{SECRET}", 3], "4")
+    monkeypatch.setenv("TOKEN", "other")
+    assert cfg.b == "x-other"
+
+
+def test_a_run_uses_a_secret_and_writes_it_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setenv("TOKEN", SECRET)
+    monkeypatch.chdir(tmp_path)
+    own = ["logger=mlflow", "+logger.tracking_uri='sqlite:///${oc.env:TOKEN}.db'", "frames=300"]
+    less = ["~callbacks.gradients", "~callbacks.plasticity", "~callbacks.pictures"]
+    own[1] = own[1].lstrip("+")
+    assert main(["fit", "--config", "debug", "output_dir=run", *own, *less]) == 0
+    assert (tmp_path / f"{SECRET}.db").exists()
+    saved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert saved["logger"]["tracking_uri"] == "sqlite:///${oc.env:TOKEN}.db"
+    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["lit_mtrl"]["config"]["logger"]["tracking_uri"] == "sqlite:///${oc.env:TOKEN}.db"
+    holders = [
+        p.relative_to(tmp_path).as_posix()
+        for p in tmp_path.rglob("*")
+        if p.is_file() and SECRET.encode() in p.read_bytes()
+    ]
+    assert [name for name in holders if not name.startswith(SECRET)] == []
+    capsys.readouterr()
+    assert main(["fit", "--resume", "run", "frames=600"]) == 2
+    assert (
+        "logger.tracking_uri=sqlite:///${oc.env:TOKEN}.db: a saved configuration looks nothing up"
+        in capsys.readouterr().err
+    )
+    assert main(["fit", "--resume", "run", "frames=600", own[1]]) == 0
+
+
+def test_override_of_a_saved_configuration_may_look_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAME", "again")
+    (tmp_path / "saved.yaml").write_text(OmegaConf.to_yaml(compose(["debug"], [])))
+    assert compose([str(tmp_path / "saved.yaml")], ["run_name='${oc.env:NAME}'"]).run_name == "again"
