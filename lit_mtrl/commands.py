@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import signal
@@ -18,6 +17,8 @@ from lit_mtrl.compose import composed, conf_dir, groups, override_saved
 from lit_mtrl.folder import leads, require_free, resumed
 from lit_mtrl.spec import require
 from lit_mtrl.study import split_experiment, study_sweep
+from lit_mtrl.tables import to_json
+from lit_mtrl.testing import test as test  # pyright: ignore[reportUnusedImport]
 
 
 def fit(args: argparse.Namespace) -> int:
@@ -59,49 +60,9 @@ def params(args: argparse.Namespace) -> int:
 
     found = counts(build_algorithm(cfg, build_suite(cfg)))
     if args.json:
-        print(json.dumps(found))
+        print(to_json(found))
     else:
         print(f"actor    {found['actor']:>14,}\ncritics  {found['critic']:>14,}")
-    return 0
-
-
-def test(args: argparse.Namespace) -> int:
-    """Evaluate a checkpoint with the configuration it carries."""
-    from lit_mtrl.build import build_algorithm, build_suite
-    from lit_mtrl.checkpoint import load
-    from lit_mtrl.make import make
-    from lit_mtrl.players import EvaluationError
-
-    checkpoint = load(Path(args.ckpt), "--ckpt")
-    cfg = override_saved(DictConfig(checkpoint["lit_mtrl"]["config"]), args.overrides)
-    suite = build_suite(cfg)
-    algorithm = build_algorithm(cfg, suite)
-    prefix = "algorithm."
-    weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
-    algorithm.load_state_dict(weights)
-    evaluation = make(cfg.eval)
-    try:
-        rows = evaluation.evaluate(suite, algorithm.actor)
-    except EvaluationError as error:
-        print(error, file=sys.stderr)
-        return 1
-    finally:
-        evaluation.close()
-    mean = {key: sum(row[key] for row in rows) / len(rows) for key in ("success", "return", "length")}
-    report = {
-        "frames": checkpoint["lit_mtrl"]["frames"],
-        **suite.tags(),
-        "episodes": cfg.eval.episodes,
-        **mean,
-        "tasks": rows,
-    }
-    if args.json:
-        print(json.dumps(report))
-        return 0
-    width = max(len(row["task"]) for row in rows)
-    print(f"{'task':<{width}}  success    return  length")
-    for row in [*rows, {"task": "mean", **mean}]:
-        print(f"{row['task']:<{width}}  {row['success']:7.2f}  {row['return']:8.1f}  {row['length']:6.1f}")
     return 0
 
 
@@ -118,7 +79,7 @@ def bench(args: argparse.Namespace) -> int:
     options = Options(only, networks, args.seconds, args.compare, args.peer)
     found = measure(cfg, options, partial(print, flush=True))
     if file:
-        file.write_text(json.dumps({"command": shlex.join(["lit_mtrl", *sys.argv[1:]]), **found}, indent=2) + "\n")
+        file.write_text(to_json({"command": shlex.join(["lit_mtrl", *sys.argv[1:]]), **found}, indent=2) + "\n")
     return 0
 
 

@@ -33,6 +33,7 @@ from lit_mtrl.folder import frames_done, require_idle, require_writable
 from lit_mtrl.processes import claim, denied, die_with_parent
 from lit_mtrl.spec import PARENTS, ConfigError, require
 from lit_mtrl.study import split_experiment, study_sweep, swept_keys
+from lit_mtrl.tables import to_json
 
 SWEEP = "LIT_MTRL_SWEEP"
 """Environment variable that tells jobs about their sweep."""
@@ -74,9 +75,9 @@ def launch(configs: Sequence[str], overrides: Sequence[str]) -> int:
         print(  # noqa: T201
             f"{len(cfgs)} runs: {finished} finished, {stopped} to be continued, {len(cfgs) - finished - stopped} to be started"
         )
-    os.environ[SWEEP] = json.dumps({"configs": list(configs), "overrides": own, "slug": slug})
+    os.environ[SWEEP] = to_json({"configs": list(configs), "overrides": own, "slug": slug})
     parents = _open_parents(cfgs, " ".join([*configs, *overrides]))
-    os.environ[PARENTS] = json.dumps({parent.name: parent.run_id for parent in parents})
+    os.environ[PARENTS] = to_json({parent.name: parent.run_id for parent in parents})
     status = "failed"
     try:
         code = _launch([text for text in overrides if text not in own or _key(text) in swept])

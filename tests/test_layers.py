@@ -27,6 +27,7 @@ LAYERS = {
         "stats",
         "report",
         "ui",
+        "weights",
     ),
     3: ("agent", "data.module", "logger", "strategies"),
     4: (
@@ -44,6 +45,7 @@ LAYERS = {
         "labels",
         "match",
         "schema",
+        "testing",
         "__main__",
     ),
 }
