@@ -11,13 +11,15 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lit_mtrl.compose import override_saved, upgraded
+from lit_mtrl.compose import ROOT_KEYS, override_saved, upgraded
 from lit_mtrl.spec import BENCHMARKS, ConfigError, require, task_names
 from lit_mtrl.suggest import unknown
 from lit_mtrl.tables import flat, to_json
 
 FREE = ("eval.", "env.", "benchmark.", "seed")
 """Keys that change an evaluation and not the weights; ``seed`` picks the goals."""
+SUITE = "env._target_"
+"""Which environments they are, whose observations the weights know."""
 ENDING = "-v3"
 """Of Meta-World's own names of tasks."""
 
@@ -54,6 +56,10 @@ def test(args: argparse.Namespace) -> int:
 
 def _saved(part: dict[str, Any], where: str) -> DictConfig:
     """The configuration that the agent was trained with, upgraded; `ConfigError` if it cannot have been one."""
+    lacking = sorted(ROOT_KEYS - part["config"].keys())
+    require(
+        not lacking, f"{where}: its configuration lacks {', '.join(lacking)}; use a checkpoint that fit has written"
+    )
     try:
         return DictConfig(upgraded(part["config"]))
     except (OmegaConfBaseException, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -63,7 +69,9 @@ def _saved(part: dict[str, Any], where: str) -> DictConfig:
 def _require_free(saved: DictConfig, cfg: DictConfig) -> None:
     """`ConfigError` for overrides that would make it another agent, or that have no effect on an evaluation."""
     there, here = (flat(OmegaConf.to_container(each, resolve=True)) for each in (saved, cfg))
-    differ = sorted(k for k in {*there, *here} if there.get(k) != here.get(k) and not k.startswith(FREE))
+    differ = sorted(
+        k for k in {*there, *here} if there.get(k) != here.get(k) and (k == SUITE or not k.startswith(FREE))
+    )
     shown = ", ".join(f"{key} ({there.get(key)} there, {here.get(key)} here)" for key in differ)
     require(
         not differ,
@@ -105,10 +113,6 @@ def _built(
         require(list(before.tasks) == list(trained), f"{where}: its 'tasks' are not those of its configuration")
         algorithm = build_algorithm(saved, before)
         suite, evaluation = suite_of(trained), make(cfg.eval)
-        sizes = [(each.obs_dim, each.action_dim) for each in (before, suite)]
-        require(
-            sizes[0] == sizes[1], f"env._target_={cfg.env._target_}: its observations or actions are of another size"
-        )
         return suite, algorithm, evaluation, suite_of(chosen).tags()
     except ConfigError:
         raise
