@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lit_mtrl.compose import composed, conf_dir, groups, override_saved
+from lit_mtrl.compose import composed, conf_dir, groups
 from lit_mtrl.folder import leads, require_free, resumed
 from lit_mtrl.spec import require
 from lit_mtrl.study import split_experiment, study_sweep
@@ -118,7 +118,6 @@ def report(args: argparse.Namespace) -> int:
         published=args.published,
         unfinished=args.unfinished,
         mixed_protocols=args.mixed_protocols,
-        parameters=_count,
     )
     log_report(uri, sweeps, page.parent)
     print(page)
@@ -130,18 +129,6 @@ def ui(args: argparse.Namespace) -> int:
     from lit_mtrl.ui import serve
 
     return serve(args.tracking_uri, args.port)
-
-
-def _count(config: dict[str, Any]) -> dict[str, int]:
-    """Parameters of the run with this saved configuration."""
-    import torch
-
-    from lit_mtrl.build import build_algorithm, build_suite
-    from lit_mtrl.labels import counts
-
-    cfg = override_saved(DictConfig(config), [])
-    with torch.device("meta"):
-        return counts(build_algorithm(cfg, build_suite(cfg)))
 
 
 def _describe(path: Path) -> str:
