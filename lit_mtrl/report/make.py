@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import matplotlib
 import pandas as pd
 
+from lit_mtrl.processes import denied
 from lit_mtrl.report import figures, inner, scaling, summary, tables
 from lit_mtrl.report import published as papers
 from lit_mtrl.report.files import printable
@@ -50,12 +52,12 @@ def write_report(
     require(statistic in STATISTICS, unknown("--statistic", statistic, STATISTICS))
     require(bool(runs), "no runs to report on; give folders of runs, or an experiment that has some")
     others = papers.load(published)
+    _require_own(out)
     chosen = choose(runs, where)
     made = plan(chosen, group, unfinished, mixed_protocols)
     counted = {id(run): each.label for panel in made.panels for each in panel.groups for run in each.runs}
     measured = [(panel, measure(panel, statistic)) for panel in made.panels]
     others = papers.of_panels(others, made.panels)
-    _require_own(out)
     for name in ("figures", "tables"):
         try:
             (out / name).mkdir(parents=True, exist_ok=True)
@@ -78,10 +80,17 @@ def write_report(
     return path
 
 
+def default_folder(names: Sequence[str]) -> Path:
+    """Where the report on experiments or folders of these names goes: below ``reports``, whatever the names are."""
+    return Path("reports", re.sub(r"[^\w.+-]+", "_", shorten("_".join(names))).strip("._") or "report")
+
+
 def _require_own(out: Path) -> None:
     """`ConfigError` unless ``out`` is new, empty or an earlier report, whose figures and tables may be replaced."""
     page = out / "index.html"
-    free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    reason = denied(out)
+    require(reason is None, f"--out {out}: {reason}, or give another folder")
+    free = not os.path.lexists(out) or (out.is_dir() and not any(out.iterdir()))
     earlier = page.is_file() and GENERATOR in page.read_text(errors="replace")[:1000]
     require(free or earlier, f"--out {out}: exists and is no report; give another folder")
 
