@@ -16,8 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.compose import composed, conf_dir, groups
 from lit_mtrl.folder import leads, require_free, resumed
-from lit_mtrl.processes import denied
-from lit_mtrl.spec import require
+from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.study import split_experiment, study_sweep
 from lit_mtrl.tables import to_json
 from lit_mtrl.testing import test as test  # pyright: ignore[reportUnusedImport]
@@ -80,8 +79,7 @@ def bench(args: argparse.Namespace) -> int:
     if file is not None:
         require(file.absolute().parent.is_dir(), f"--json {args.json}: there is no such folder")
         require(bool(args.json) and not file.is_dir(), f"--json {args.json}: give the name of a file, not of a folder")
-        reason = denied(file)
-        require(reason is None, f"--json {args.json}: {reason}, or give another file")
+        _require_writable(file)
     from lit_mtrl.bench.run import Options
     from lit_mtrl.bench.run import bench as measure
 
@@ -143,6 +141,17 @@ def ui(args: argparse.Namespace) -> int:
     from lit_mtrl.ui import serve
 
     return serve(args.tracking_uri, args.port)
+
+
+def _require_writable(file: Path) -> None:
+    """`ConfigError` if nothing can be written to it; tried, since permissions alone do not tell of every file system."""
+    new = not os.path.lexists(file)
+    try:
+        file.open("a").close()
+    except OSError as error:
+        raise ConfigError(f"--json {file}: cannot be written ({error.strerror}); give another file") from error
+    if new:
+        file.unlink()
 
 
 def _is_address(url: str) -> bool:

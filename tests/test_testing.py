@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from lit_mtrl.callbacks.evaluation import Evaluation
 from lit_mtrl.envs.metaworld import MetaWorld
 from lit_mtrl.envs.probes import Probes
 from lit_mtrl.evaluate import Evaluator, OfficialEvaluator
@@ -69,6 +70,19 @@ def test_what_belongs_to_an_evaluation_is_taken(trained: Path) -> None:
     )
     assert {row["length"] for row in report["tasks"]} == {5.0}
     assert (report["episodes"], report["horizon"], report["goals"]) == (7, "5", "4")
+
+
+def test_an_evaluation_without_lengths(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Meta-World's own is."""
+    test = ("test", "--ckpt", str(trained))
+    rows = [{"task": "reach", "success": 0.5, "return": 1.0, "length": float("nan")}]
+    monkeypatch.setattr(Evaluation, "evaluate", lambda *_: rows)
+    report = json.loads(run(*test, "--json")[1], parse_constant=lambda name: pytest.fail(name))
+    assert report["length"] is None and report["tasks"] == [{**rows[0], "length": None}]
+    assert [line.split() for line in run(*test)[1].splitlines()[1:]] == [
+        ["reach", "0.50", "1.0", "n/a"],
+        ["mean", "0.50", "1.0", "n/a"],
+    ]
 
 
 REFUSED: dict[str, tuple[list[str], str]] = {
