@@ -11,7 +11,6 @@ With several ranks each writes its replay, rank 0 everything else, and rank 0 de
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from lit_mtrl.checkpoint import MANIFEST, load, replay_folder
 from lit_mtrl.data.module import DataModule
 from lit_mtrl.evaluate import PENDING, read_success
 from lit_mtrl.spec import require
+from lit_mtrl.tables import to_json
 
 
 class Checkpoint(LightningCheckpoint):
@@ -133,7 +133,7 @@ def _save_last(folder: Path, trainer: lightning.Trainer, frames: int, copied: Pa
     if trainer.is_global_zero:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        (new / MANIFEST).write_text(json.dumps({"frames": frames, "ranks": trainer.world_size}))
+        (new / MANIFEST).write_text(to_json({"frames": frames, "ranks": trainer.world_size}))
     trainer.strategy.barrier()
     module.replay.dumps(replay_folder(new, trainer.global_rank))
     trainer.save_checkpoint(folder / "last.ckpt.new", weights_only=False)  # returns when all ranks have come here

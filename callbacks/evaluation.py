@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,12 +76,13 @@ class Evaluation(lightning.Callback):
         self.evaluator: Evaluator | OfficialEvaluator | None = None
         self._pending: _Pending | None = None
 
-    def evaluate(self, suite: Suite, actor: TanhGaussian) -> list[dict]:
-        """One mapping per task: its name, mean success, return and length."""
+    def evaluate(self, suite: Suite, actor: TanhGaussian, tasks: Sequence[int] | None = None) -> list[dict]:
+        """One mapping per task: its name, mean success, return and length. ``tasks``: numbers of those that are wanted, None is all."""
         if self.evaluator is None:
-            self.evaluator = PROTOCOLS[self.protocol](suite, self.episodes, self.workers, ranks=Ranks.here())
+            protocol = PROTOCOLS[self.protocol]
+            self.evaluator = protocol(suite, self.episodes, self.workers, ranks=Ranks.here(), tasks=tasks)
         assert self.evaluator is not None
-        return _rows(suite, self.evaluator.run(actor))
+        return _rows([suite.tasks[task] for task in self.evaluator.tasks], self.evaluator.run(actor))
 
     def close(self) -> None:
         """End the evaluation's processes and environments; an evaluation under way is given up."""
@@ -149,7 +151,7 @@ class Evaluation(lightning.Callback):
             return 0.0
         start = time.perf_counter()
         suite = trainer.datamodule.suite  # pyright: ignore[reportAttributeAccessIssue]
-        rows = _rows(suite, self._pending.job.result())
+        rows = _rows(suite.tasks, self._pending.job.result())
         pending, self._pending = self._pending, None
         waited, seconds = time.perf_counter() - start, time.perf_counter() - pending.started
         self._report(trainer, pending.frames, rows, pending.held + waited, seconds)
@@ -184,6 +186,6 @@ def _lost(folder: Path, agent: Agent) -> bool:
     return not complete and frames <= agent.frames
 
 
-def _rows(suite: Suite, result: Result) -> list[dict]:
+def _rows(tasks: Sequence[str], result: Result) -> list[dict]:
     means = [x.mean(-1).tolist() for x in (result.success, result.returns, result.lengths)]
-    return [dict(zip(COLUMNS, row, strict=True)) for row in zip(suite.tasks, *means, strict=True)]
+    return [dict(zip(COLUMNS, row, strict=True)) for row in zip(tasks, *means, strict=True)]

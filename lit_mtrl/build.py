@@ -37,18 +37,26 @@ def build_algorithm(cfg: DictConfig, suite: Suite) -> Algorithm:
     return make(cfg.algo, Algorithm, "algo", **parts, **_sizes(suite))
 
 
-def require_memory(cfg: DictConfig, suite: Suite, learner: torch.device) -> None:
-    """`ConfigError` if networks, gradients and Adam's moments, or the batches of an iteration, are larger than what ``learner`` has free."""
+def build_sizes(cfg: DictConfig, suite: Suite) -> Algorithm | None:
+    """The algorithm on PyTorch's meta device: sizes alone, in no time, and without a random number; None of a class that needs values.
+
+    `ConfigError` for sizes that no tensor can have.
+    """
     try:
-        # Sizes alone, and no random number drawn: a run is the same with and without this.
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            algorithm = build_algorithm(cfg, suite)
+            return build_algorithm(cfg, suite)
     except RuntimeError as error:
         if "overflow" not in str(error):
-            return  # somebody's own class that cannot be built without values
-        raise ConfigError(
-            f"network.*: no tensor can be so large ({str(error).splitlines()[0]}); choose smaller sizes"
-        ) from error
+            return None
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"network.*: no tensor can be so large ({reason}); choose smaller sizes") from error
+
+
+def require_memory(cfg: DictConfig, suite: Suite, learner: torch.device) -> None:
+    """`ConfigError` if networks, gradients and Adam's moments, or the batches of an iteration, are larger than what ``learner`` has free."""
+    algorithm = build_sizes(cfg, suite)
+    if algorithm is None:
+        return
     tensors = [*algorithm.parameters(), *algorithm.buffers()]
     size = sum(t.numel() * t.element_size() * (4 if t.requires_grad else 1) for t in tensors)
     require_room("network.*, critic.size", "networks, gradients and optimizers", size, learner)

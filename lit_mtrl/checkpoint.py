@@ -23,8 +23,9 @@ def load(path: Path, option: str) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        # PyTorch's own text tells how to load the file without protection from the code that is in it.
         raise ConfigError(
-            f"{option} {path}: truncated, or no checkpoint at all ({str(error).splitlines()[0]})"
+            f"{option} {path}: truncated, or no checkpoint of plain values ({type(error).__name__}); use one that fit has written"
         ) from error
     require(isinstance(checkpoint, dict) and "lit_mtrl" in checkpoint, f"{option} {path}: not a checkpoint of lit_mtrl")
     return checkpoint

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -26,7 +28,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code: 0 done, 1 failed while running, 2 nothing was started because the input is wrong, 143 ended by SIGTERM."""
+    """Run one command; the exit code: 0 done, 1 failed while running, 2 nothing was started because the input is wrong, 141 the reader of its output has gone, 143 ended by SIGTERM."""
     argv = list(sys.argv[1:] if argv is None else argv)
     spin_briefly()
     keep_freed_memory()
@@ -43,7 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
                 from lit_mtrl.compose import quote_texts
 
                 args.overrides = quote_texts(args.overrides)
-            return getattr(commands, args.command)(args)
+            code = getattr(commands, args.command)(args)
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:  # who reads what is printed has read enough, as `head` does
+        if argv[0] == "fit":
+            raise
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # for what the interpreter still writes at its end
+        return 128 + signal.SIGPIPE
     except ConfigError as error:
         print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import signal
@@ -11,22 +10,28 @@ import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 
-from lit_mtrl.compose import composed, conf_dir, groups, override_saved
+from lit_mtrl.compose import composed, conf_dir, groups
 from lit_mtrl.folder import leads, require_free, resumed
-from lit_mtrl.spec import require
+from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.study import split_experiment, study_sweep
+from lit_mtrl.tables import to_json
+from lit_mtrl.testing import test as test  # pyright: ignore[reportUnusedImport]
+
+LOOKED_AT = 10_000
+"""Characters of a configuration in which `list` looks for its first comment."""
 
 
 def fit(args: argparse.Namespace) -> int:
     """Train, continue a run, or launch one run per combination."""
     if args.multirun:
         require(args.resume is None, "--resume: continues one run; it cannot be combined with --multirun")
-        from lit_mtrl.multirun import launch
+        from lit_mtrl.multirun import launch, print_configs
 
-        return launch(args.config, args.overrides)
+        return (print_configs if args.print_config else launch)(args.config, args.overrides)
     configs, overrides = split_experiment(args.config, args.overrides)
     given = {text.split("=", 1)[0] for text in overrides} | ({"experiment"} if len(configs) > 1 else set())
     swept = ", ".join(key for key in study_sweep(configs) if key not in given)
@@ -54,59 +59,15 @@ def params(args: argparse.Namespace) -> int:
     if args.print_config:
         print(OmegaConf.to_yaml(cfg), end="")
         return 0
-    import torch
-
-    from lit_mtrl.build import build_algorithm, build_suite
+    from lit_mtrl.build import build_algorithm, build_sizes, build_suite
     from lit_mtrl.labels import counts
 
-    with torch.device("meta"):
-        found = counts(build_algorithm(cfg, build_suite(cfg)))
+    suite = build_suite(cfg)
+    found = counts(build_sizes(cfg, suite) or build_algorithm(cfg, suite))
     if args.json:
-        print(json.dumps(found))
+        print(to_json(found))
     else:
         print(f"actor    {found['actor']:>14,}\ncritics  {found['critic']:>14,}")
-    return 0
-
-
-def test(args: argparse.Namespace) -> int:
-    """Evaluate a checkpoint with the configuration it carries."""
-    from lightning import Callback
-
-    from lit_mtrl.build import build_algorithm, build_suite
-    from lit_mtrl.checkpoint import load
-    from lit_mtrl.make import make
-    from lit_mtrl.players import EvaluationError
-
-    checkpoint = load(Path(args.ckpt), "--ckpt")
-    cfg = override_saved(DictConfig(checkpoint["lit_mtrl"]["config"]), args.overrides)
-    suite = build_suite(cfg)
-    algorithm = build_algorithm(cfg, suite)
-    prefix = "algorithm."
-    weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
-    algorithm.load_state_dict(weights)
-    evaluation: Any = make(cfg.eval, Callback, "eval")
-    try:
-        rows = evaluation.evaluate(suite, algorithm.actor)
-    except EvaluationError as error:
-        print(error, file=sys.stderr)
-        return 1
-    finally:
-        evaluation.close()
-    mean = {key: sum(row[key] for row in rows) / len(rows) for key in ("success", "return", "length")}
-    report = {
-        "frames": checkpoint["lit_mtrl"]["frames"],
-        **suite.tags(),
-        "episodes": cfg.eval.episodes,
-        **mean,
-        "tasks": rows,
-    }
-    if args.json:
-        print(json.dumps(report))
-        return 0
-    width = max(len(row["task"]) for row in rows)
-    print(f"{'task':<{width}}  success    return  length")
-    for row in [*rows, {"task": "mean", **mean}]:
-        print(f"{row['task']:<{width}}  {row['success']:7.2f}  {row['return']:8.1f}  {row['length']:6.1f}")
     return 0
 
 
@@ -115,15 +76,18 @@ def bench(args: argparse.Namespace) -> int:
     # Overrides that follow a list of names were taken for names.
     only, networks = ([name for name in names if "=" not in name] for names in (args.only, args.networks))
     cfg = composed(args.config, [*args.overrides, *(text for text in (*args.only, *args.networks) if "=" in text)])
-    file = Path(args.json) if args.json else None
-    require(file is None or file.resolve().parent.is_dir(), f"--json {file}: there is no such folder")
+    file = None if args.json is None else Path(args.json)
+    if file is not None:
+        require(file.absolute().parent.is_dir(), f"--json {args.json}: there is no such folder")
+        require(bool(args.json) and not file.is_dir(), f"--json {args.json}: give the name of a file, not of a folder")
+        _require_writable(file)
     from lit_mtrl.bench.run import Options
     from lit_mtrl.bench.run import bench as measure
 
     options = Options(only, networks, args.seconds, args.compare, args.peer)
     found = measure(cfg, options, partial(print, flush=True))
     if file:
-        file.write_text(json.dumps({"command": shlex.join(["lit_mtrl", *sys.argv[1:]]), **found}, indent=2) + "\n")
+        file.write_text(to_json({"command": shlex.join(["lit_mtrl", *sys.argv[1:]]), **found}, indent=2) + "\n")
     return 0
 
 
@@ -132,37 +96,41 @@ def list(args: argparse.Namespace) -> int:
     for group, names in sorted(groups().items(), key=lambda item: item[0] != "experiment"):
         print(f"{group}:")
         for name in names:
-            print(f"  {name:<24} {_describe(conf_dir() / group / f'{name}.yaml')}")
+            line = f"  {name:<24} {_describe(conf_dir() / group / f'{name}.yaml')}"
+            print("".join(c if c.isprintable() else "?" for c in line))
     return 0
 
 
 def report(args: argparse.Namespace) -> int:
     """Figures, tables and a page from the runs of MLflow experiments, or of folders."""
-    from lit_mtrl.report import find_sweeps, log_report, read_folders, read_mlflow, write_report
+    from lit_mtrl.report import default_folder, find_sweeps, log_report, read_folders, read_mlflow, write_report
 
     require(bool(args.experiment) != bool(args.runs), "report: give --experiment NAME, or folders with --runs DIR")
     where = {}
     for text in args.where:
         key, separator, where[key] = text.partition("=")
         require(bool(separator), f"--where {text}: write KEY=VALUE, such as network.width=400")
+    require(
+        _is_address(args.ui), f"--ui {args.ui}: no address; give that of MLflow's pages, such as http://127.0.0.1:5000"
+    )
+    require(args.out != "", "--out: is empty; give a folder")
     uri = args.tracking_uri or f"sqlite:///{Path('mlflow.db').absolute()}"
     runs = read_mlflow(uri, args.experiment, args.ui) if args.experiment else read_folders(args.runs)
     sweeps = find_sweeps(uri, args.experiment) if args.log and args.experiment else []
     require(
         bool(sweeps) or not args.log, "--log: needs --experiment NAME with a sweep in it, whose run keeps the report"
     )
-    title = ", ".join(args.experiment or [Path(path).resolve().name for path in args.runs])
+    names = args.experiment or [Path(path).resolve().name for path in args.runs]
     page = write_report(
         runs,
-        Path(args.out or Path("reports", "_".join(args.experiment or [Path(args.runs[0]).resolve().name]))),
-        title=title,
+        Path(args.out or default_folder(args.experiment or names[:1])),
+        title=", ".join(names),
         group=[key for text in args.group or () for key in text.split(",") if key],
         where=where,
         statistic=args.statistic,
         published=args.published,
         unfinished=args.unfinished,
         mixed_protocols=args.mixed_protocols,
-        parameters=_count,
     )
     log_report(uri, sweeps, page.parent)
     print(page)
@@ -176,23 +144,32 @@ def ui(args: argparse.Namespace) -> int:
     return serve(args.tracking_uri, args.port)
 
 
-def _count(config: dict[str, Any]) -> dict[str, int]:
-    """Parameters of the run with this saved configuration."""
-    import torch
+def _require_writable(file: Path) -> None:
+    """`ConfigError` if nothing can be written to it; tried, since permissions alone do not tell of every file system."""
+    new = not os.path.lexists(file)
+    try:
+        file.open("a").close()
+    except OSError as error:
+        raise ConfigError(f"--json {file}: cannot be written ({error.strerror}); give another file") from error
+    if new:
+        file.unlink()
 
-    from lit_mtrl.build import build_algorithm, build_suite
-    from lit_mtrl.labels import counts
 
-    cfg = override_saved(DictConfig(config), [])
-    with torch.device("meta"):
-        return counts(build_algorithm(cfg, build_suite(cfg)))
+def _is_address(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme in ("http", "https") and bool(urlsplit(url).hostname) and url.isprintable()
+    except ValueError:
+        return False
 
 
 def _describe(path: Path) -> str:
-    for line in path.read_text().splitlines():
-        if line.startswith("#") and "@package" not in line:
-            return line.lstrip("# ")
-    return ""
+    """The first comment of a file, whatever else is in it."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            lines = file.read(LOOKED_AT).splitlines()
+    except OSError as error:
+        return f"(cannot be read: {error.strerror})"
+    return next((line.lstrip("# ") for line in lines if line.startswith("#") and "@package" not in line), "")
 
 
 def _train(cfg: DictConfig, checkpoint: dict[str, Any] | None) -> int:

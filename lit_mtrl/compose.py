@@ -30,7 +30,7 @@ from lit_mtrl.config.kinds import Text, shown
 from lit_mtrl.config.read import read_yaml
 from lit_mtrl.config.resolve import as_written, leaves, raw_value, resolved
 from lit_mtrl.config.trust import require_trusted
-from lit_mtrl.config.upgrade import renamed, upgraded
+from lit_mtrl.config.upgrade import SAVED, renamed, upgraded
 from lit_mtrl.schema import check_keys, check_values, in_part_network, known_key
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.suggest import nearest, unknown, unknown_key
@@ -71,7 +71,7 @@ def compose(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
                 len(files) == 1,
                 f"--config {configs[0]}: a saved config.yaml is complete; give it alone and override keys",
             )
-            return override_saved(saved[0], overrides)
+            return override_saved(saved[0], overrides, f"--config {shown(configs[0])}")
         with _hydra(files) as chosen:
             return _compose(chosen, overrides, [path.parent for path, _ in files])
     except RecursionError as error:
@@ -94,14 +94,14 @@ def composed(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
     return compose(configs, [*overrides, f"network.width={width}", "network.match=null"])
 
 
-def override_saved(saved: Mapping[Any, Any], overrides: Sequence[str]) -> DictConfig:
+def override_saved(saved: Mapping[Any, Any], overrides: Sequence[str], where: str = SAVED) -> DictConfig:
     """A saved configuration with value overrides; it is resolved, so its groups cannot be exchanged any more.
 
     It may be somebody else's. So it names no classes but ours and those of trusted packages (`lit_mtrl.config.trust`), and looks nothing up
     outside itself; overrides may.
     """
     parsed = _parse_single(overrides)
-    base = DictConfig(upgraded(as_written(saved) if isinstance(saved, DictConfig) else saved))
+    base = DictConfig(upgraded(as_written(saved) if isinstance(saved, DictConfig) else saved, where))
     cfg = base.copy()
     try:
         for override in parsed:

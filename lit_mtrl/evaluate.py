@@ -43,11 +43,11 @@ class Evaluation:
 class Job:
     """An evaluation under way. Both methods raise `lit_mtrl.players.EvaluationError` if one of the processes has died.
 
-    ``out``: of this rank's share, zero elsewhere. All ``ranks`` call the methods.
+    ``out``: of this rank's share, zero elsewhere. ``tasks``: those whose results are wanted. All ``ranks`` call the methods.
     """
 
-    def __init__(self, out: NDArray, workers: Sequence[Worker], ranks: Ranks):
-        self._out, self._ranks = out, ranks
+    def __init__(self, out: NDArray, workers: Sequence[Worker], ranks: Ranks, tasks: Sequence[int]):
+        self._out, self._ranks, self._tasks = out, ranks, list(tasks)
         self._waiting = {worker.pipe: worker for worker in workers}
         for worker in workers:
             worker.play()
@@ -61,7 +61,7 @@ class Job:
         """Wait until all episodes have been played."""
         while self._waiting:
             self._receive(None)
-        return Evaluation(*self._ranks.sum(torch.from_numpy(self._out)).numpy())
+        return Evaluation(*self._ranks.sum(torch.from_numpy(self._out)).numpy()[:, self._tasks])
 
     def _receive(self, timeout: float | None) -> None:
         for pipe in wait(list(self._waiting), timeout):
@@ -77,21 +77,32 @@ class Evaluator:
     An episode ends at its first success, as in Meta-World's protocol, so returns fall as a policy gets faster.
     ``workers``: processes, each playing an equal share of the episodes, started at the first evaluation and kept; 0 is one per core. 1 plays
     in this process. ``background``: leave room for training: 0 is one per two cores, and 1 is a process, too. ``ranks`` share the episodes, and
-    the cores of this machine; each has ``workers``.
+    the cores of this machine; each has ``workers``. ``tasks``: numbers of the suite's tasks whose results are wanted, in their order; None is all.
+
+    NOTE: the results of some tasks are those of all tasks, bit for bit. Products of matrices are rounded differently in batches of other
+    sizes, so a share in which one of them is played is played whole; shares without any of them are left out.
     """
 
     def __init__(
-        self, suite: Suite, episodes: int = 50, workers: int = 0, background: bool = False, ranks: Ranks | None = None
+        self,
+        suite: Suite,
+        episodes: int = 50,
+        workers: int = 0,
+        background: bool = False,
+        ranks: Ranks | None = None,
+        tasks: Sequence[int] | None = None,
     ):
         self.suite, self.episodes, self._ranks = suite, episodes, ranks or Ranks()
+        self.tasks = list(range(len(suite.tasks)) if tasks is None else tasks)
         rank, size = self._ranks.rank, self._ranks.size
         total = len(suite.tasks) * episodes
         require(size <= total, f"eval.episodes={episodes}: {total} episodes cannot be shared by {size} ranks")
         # Every rank must cut the episodes alike, however many cores it has.
         count = self._ranks.first(workers or max(1, cores(size) // (2 if background else 1)))
         count = min(count, total // size)
-        self._shares = split(len(suite.tasks), episodes, count * size)[rank * count : (rank + 1) * count]
-        self._here = len(self._shares) == 1 and not background
+        shares = split(len(suite.tasks), episodes, count * size)[rank * count : (rank + 1) * count]
+        self._shares = [share for share in shares if any(part.task in self.tasks for part in share)]
+        self._here = count == 1 and not background
         self._actor: TanhGaussian | None = None
         self._workers: list[Worker] = []
         self._local: Player | None = None
@@ -106,7 +117,7 @@ class Evaluator:
         if self._local is not None:
             for part, values in zip(self._local.parts, self._local.play(), strict=True):
                 out[:, part.task, part.first : part.stop] = values
-        return Job(out, self._workers, self._ranks)
+        return Job(out, self._workers, self._ranks, self.tasks)
 
     def run(self, actor: TanhGaussian) -> Evaluation:
         """Evaluate the actor's present weights."""
@@ -115,7 +126,7 @@ class Evaluator:
     def _start(self, actor: TanhGaussian) -> None:
         self._actor = copy.deepcopy(actor).cpu().requires_grad_(False)
         if self._here:
-            self._local = Player(self.suite, self._shares[0], self._actor)
+            self._local = Player(self.suite, [part for share in self._shares for part in share], self._actor)
         else:
             suite, shared = share(self.suite), self._actor.share_memory()
             for parts in self._shares:
@@ -146,14 +157,22 @@ class OfficialEvaluator:
 
     Same tasks, horizon, rewards and goals; but goals are drawn with replacement, and success is only known per task: ``success`` is ``[T, 1]``
     and ``lengths`` are NaN. ``workers=1`` steps the tasks in this process, else each has a process. Of several ``ranks`` the first plays it.
+    ``tasks``: numbers of those whose results are wanted; all are played, since they act in one batch.
     """
 
-    def __init__(self, suite: Suite, episodes: int = 50, workers: int = 0, ranks: Ranks | None = None):
+    def __init__(
+        self,
+        suite: Suite,
+        episodes: int = 50,
+        workers: int = 0,
+        ranks: Ranks | None = None,
+        tasks: Sequence[int] | None = None,
+    ):
         from lit_mtrl.envs.metaworld import MetaWorld
 
         require(isinstance(suite, MetaWorld), "eval.protocol=official: exists for env=metaworld only; use every_goal")
         self.suite, self.episodes, self.workers = cast(MetaWorld, suite), episodes, workers
-        self._ranks = ranks or Ranks()
+        self._ranks, self.tasks = ranks or Ranks(), range(len(suite.tasks)) if tasks is None else tasks
         self._envs: gymnasium.vector.VectorEnv | None = None
 
     def run(self, actor: TanhGaussian) -> Evaluation:
@@ -167,7 +186,7 @@ class OfficialEvaluator:
             self._envs = self.suite.official_vector(in_processes=self.workers != 1)
         agent = _OfficialAgent(actor, len(self.suite.tasks))
         _, _, success, returns = evaluation(agent, self._envs, self.episodes)  # pyright: ignore[reportArgumentType]
-        names = [f"{task}-v3" for task in self.suite.tasks]
+        names = [f"{self.suite.tasks[task]}-v3" for task in self.tasks]
         rates = np.array([[success[name]] for name in names])
         return Evaluation(rates, np.array([returns[name] for name in names]), np.full_like(rates, np.nan))
 

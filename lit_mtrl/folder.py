@@ -68,6 +68,7 @@ def require_same(option: str, folder: Path, old: dict[str, Any], new: DictConfig
 def resumed(cfg: DictConfig) -> dict[str, Any]:
     """The last checkpoint of the run in ``output_dir``, if it belongs to this configuration."""
     from lit_mtrl.checkpoint import load
+    from lit_mtrl.weights import saved_part
 
     folder = Path(cfg.output_dir)
     path = folder / "checkpoints" / "last.ckpt"
@@ -76,8 +77,9 @@ def resumed(cfg: DictConfig) -> dict[str, Any]:
     if leads(cfg):
         require_idle(folder)
     checkpoint = load(path, "--resume")
-    require_same("--resume", folder, checkpoint["lit_mtrl"]["config"], cfg)
-    done = checkpoint["lit_mtrl"]["frames"]
+    part = saved_part(checkpoint, f"--resume {folder}")
+    require_same("--resume", folder, part["config"], cfg)
+    done = part["frames"]
     require(
         done < cfg.frames,
         f"--resume {folder}: finished at {done} frames; give a larger budget, such as frames={2 * done}",

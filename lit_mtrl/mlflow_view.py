@@ -6,9 +6,10 @@ know it ignores it.
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
+
+from lit_mtrl.tables import to_json
 
 VIEW = "success"
 """Key of the saved view, as in ``#/experiments/<id>/runs?viewStateShareKey=success``."""
@@ -26,8 +27,8 @@ CHARTS = ("eval/success", "train/success", "plasticity/critic_0/dormant", "loss/
 def experiment_tags() -> dict[str, str]:
     """Tags of a new experiment."""
     now = int(time.time() * 1000)
-    view = {"name": "Success by group", "createdAt": now, "updatedAt": now, "state": json.dumps(_state())}
-    return {"mlflow.note.content": NOTE, f"mlflow.sharedViewState.{VIEW}": json.dumps(view)}
+    view = {"name": "Success by group", "createdAt": now, "updatedAt": now, "state": to_json(_state())}
+    return {"mlflow.note.content": NOTE, f"mlflow.sharedViewState.{VIEW}": to_json(view)}
 
 
 def _state() -> dict[str, Any]:

@@ -26,7 +26,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.compose import composed, conf_dir, groups, parse_overrides, quoted
 from lit_mtrl.config.kinds import NAME_BYTES
@@ -34,6 +34,7 @@ from lit_mtrl.folder import frames_done, require_idle, require_writable
 from lit_mtrl.processes import claim, denied, die_with_parent
 from lit_mtrl.spec import PARENTS, ConfigError, require
 from lit_mtrl.study import split_experiment, study_sweep, swept_keys
+from lit_mtrl.tables import to_json
 
 SWEEP = "LIT_MTRL_SWEEP"
 """Environment variable that tells jobs about their sweep."""
@@ -48,20 +49,9 @@ def launch(configs: Sequence[str], overrides: Sequence[str]) -> int:
     A run's name gets the swept keys and values appended where names would not differ otherwise, unless ``run_name`` itself is given.
     """
     overrides = _with_study(configs, overrides)
-    swept = swept_keys(overrides)
-    require(bool(swept), "--multirun: give at least one key several values, such as seed=0,1,2")
-    own = [text for text in overrides if not text.startswith("hydra")]
-    _check_hydra([text for text in overrides if text not in own])
-    searched = any(text.startswith("hydra/sweeper=") for text in overrides)
-    jobs = [[text for text in own if _key(text) not in swept]] if searched else combinations(configs, overrides)
+    swept, own, searched, jobs = _jobs(configs, overrides)
     print(f"checking {len(jobs)} runs", flush=True)  # noqa: T201
-    cfgs = [_job_config(configs, job, slug=[]) for job in jobs]  # one clear line now instead of one per job
-    slug = [] if len({cfg.output_dir for cfg in cfgs}) == len(cfgs) > 1 else [key for key in swept if key != "seed"]
-    if slug and not searched:
-        cfgs = [_job_config(configs, job, slug) for job in jobs]
-    folders = [str(cfg.output_dir) for cfg in cfgs]
-    twice = next((folder for folder in folders if folders.count(folder) > 1), None)
-    require(twice is None, f"output_dir={twice}: is that of several runs; leave run_name and output_dir to the sweep")
+    cfgs, slug = _configs(configs, jobs, swept, searched)  # one clear line now instead of one per job
     reason = denied(Path(OUTPUTS))
     require(reason is None, f"--multirun: {reason}, or run it in another folder")
     if not searched:
@@ -75,9 +65,9 @@ def launch(configs: Sequence[str], overrides: Sequence[str]) -> int:
         print(  # noqa: T201
             f"{len(cfgs)} runs: {finished} finished, {stopped} to be continued, {len(cfgs) - finished - stopped} to be started"
         )
-    os.environ[SWEEP] = json.dumps({"configs": list(configs), "overrides": own, "slug": slug})
+    os.environ[SWEEP] = to_json({"configs": list(configs), "overrides": own, "slug": slug})
     parents = _open_parents(cfgs, " ".join([*configs, *overrides]))
-    os.environ[PARENTS] = json.dumps({parent.name: parent.run_id for parent in parents})
+    os.environ[PARENTS] = to_json({parent.name: parent.run_id for parent in parents})
     status = "failed"
     try:
         code = _launch([text for text in overrides if text not in own or _key(text) in swept])
@@ -88,6 +78,22 @@ def launch(configs: Sequence[str], overrides: Sequence[str]) -> int:
             if not searched:
                 _log_summary(parent, [cfg for cfg in cfgs if cfg.experiment_name == parent.name])
             parent.finalize(status)
+
+
+def print_configs(configs: Sequence[str], overrides: Sequence[str]) -> int:
+    """Print the configuration of every job that `launch` would run, as YAML documents, each after a comment with its overrides.
+
+    Of a sweeper that searches, which chooses values as it goes, that of a job without what is swept.
+    """
+    overrides = _with_study(configs, overrides)
+    swept, _, searched, jobs = _jobs(configs, overrides)
+    cfgs, _ = _configs(configs, jobs, swept, searched)
+    documents = [
+        f"# {' '.join(' '.join(job).splitlines())}\n{OmegaConf.to_yaml(cfg)}"
+        for job, cfg in zip(jobs, cfgs, strict=True)
+    ]
+    print("---\n".join(documents), end="")  # noqa: T201
+    return 0
 
 
 def combinations(configs: Sequence[str], overrides: Sequence[str]) -> list[list[str]]:
@@ -166,6 +172,31 @@ def final_success(cfg: DictConfig) -> float | None:
         rows = [(int(row["frames"]), float(row["success"])) for row in csv.DictReader(file)]
     last = [success for frames, success in rows if frames == rows[-1][0]]
     return sum(last) / len(last) if last else None
+
+
+def _jobs(configs: Sequence[str], overrides: Sequence[str]) -> tuple[list[str], list[str], bool, list[list[str]]]:
+    """Swept keys, overrides but Hydra's own, whether a sweeper searches, and the overrides of every job (of one, if it does)."""
+    swept = swept_keys(overrides)
+    require(bool(swept), "--multirun: give at least one key several values, such as seed=0,1,2")
+    own = [text for text in overrides if not text.startswith("hydra")]
+    _check_hydra([text for text in overrides if text not in own])
+    searched = any(text.startswith("hydra/sweeper=") for text in overrides)
+    jobs = [[text for text in own if _key(text) not in swept]] if searched else combinations(configs, overrides)
+    return swept, own, searched, jobs
+
+
+def _configs(
+    configs: Sequence[str], jobs: Sequence[Sequence[str]], swept: Sequence[str], searched: bool
+) -> tuple[list[DictConfig], list[str]]:
+    """The configuration of every job, and the keys whose values runs' names get."""
+    cfgs = [_job_config(configs, job, slug=[]) for job in jobs]
+    slug = [] if len({cfg.output_dir for cfg in cfgs}) == len(cfgs) > 1 else [key for key in swept if key != "seed"]
+    if slug and not searched:
+        cfgs = [_job_config(configs, job, slug) for job in jobs]
+    folders = [str(cfg.output_dir) for cfg in cfgs]
+    twice = next((folder for folder in folders if folders.count(folder) > 1), None)
+    require(twice is None, f"output_dir={twice}: is that of several runs; leave run_name and output_dir to the sweep")
+    return cfgs, slug
 
 
 def _launch(overrides: Sequence[str]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
@@ -39,7 +38,8 @@ from lit_mtrl.make import make
 from lit_mtrl.processes import cores, die_with_parent, hold
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.strategies import RanksStrategy
-from lit_mtrl.tables import keep_rows_until
+from lit_mtrl.tables import keep_rows_until, to_json
+from lit_mtrl.weights import require_fit
 
 log = logging.getLogger("lit_mtrl")
 
@@ -78,6 +78,8 @@ class Run:
             precision=cfg.engine.precision,
             log_frames=cfg.logger.log_frames,
         )
+        if checkpoint:
+            require_fit(self.agent, checkpoint.get("state_dict"), f"--resume {self.folder}")
         algorithm.objectives()  # raises on a wrong learning rate now, not after things have been started
         self.data = build_data(cfg, suite, algorithm, self.trainer.global_rank, ranks)
         self.trainer.fit_loop.max_epochs = self.data.epochs
@@ -153,7 +155,7 @@ class Run:
             raise
         OmegaConf.save(self.cfg, self.folder / "config.yaml")
         run_id = next(filter(None, (getattr(logger, "run_id", None) for logger in self.loggers)), None)
-        (self.folder / RUN).write_text(json.dumps({**self.labels, "run_id": run_id}, indent=2) + "\n")
+        (self.folder / RUN).write_text(to_json({**self.labels, "run_id": run_id}, indent=2) + "\n")
         for logger in self.loggers:
             for name in ("config.yaml", RUN) if hasattr(logger, "log_artifact") else ():
                 logger.log_artifact(self.folder / name)

@@ -1,8 +1,10 @@
-"""Tables that a run writes row by row, ``frames`` first; and nested mappings as one level."""
+"""Tables that a run writes row by row, ``frames`` first; nested mappings as one level; and JSON that every parser reads."""
 
 from __future__ import annotations
 
 import csv
+import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,19 @@ def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         out.update(flat(value, f"{prefix}{key}."))
     return out
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """``value`` as JSON, with null for numbers that JSON lacks: NaN and the infinities."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def append_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -32,6 +32,7 @@ def serve(uri: str | None, port: int = 5000, host: str = "127.0.0.1") -> int:
     ``uri``: ``sqlite:///PATH`` or another database MLflow knows; None is ``mlflow.db`` in the working directory, as for `fit`.
     ``port``: 0 takes a free one. Raises `ConfigError` if there is no such store or the port cannot be had.
     """
+    require(0 <= port <= 65535, f"--port {port}: 0 to 65535")
     uri = _checked(uri or f"{SQLITE}mlflow.db")
     folder = Path(uri.removeprefix(SQLITE)).parent if uri.startswith(SQLITE) else Path.cwd()
     old = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -108,7 +109,6 @@ def _checked(uri: str) -> str:
 
 def _listening(host: str, port: int) -> socket.socket:
     """A socket that holds the port; it does not answer yet."""
-    require(0 <= port <= 65535, f"--port {port}: 0 to 65535")
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what a server just ended left does not matter
     try:

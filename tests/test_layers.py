@@ -27,6 +27,7 @@ LAYERS = {
         "stats",
         "report",
         "ui",
+        "weights",
     ),
     3: ("agent", "data.module", "logger", "strategies"),
     4: (
@@ -45,6 +46,7 @@ LAYERS = {
         "match",
         "schema",
         "config.resolve",
+        "testing",
         "__main__",
     ),
 }

@@ -5,7 +5,6 @@ Both sides take turns: collection with the policy acting (the peer's through its
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
@@ -26,6 +25,7 @@ from lit_mtrl.bench.variants import BACKENDS, backends, learner_device, with_env
 from lit_mtrl.build import build_suite, default_workers
 from lit_mtrl.execution import resolve_mode
 from lit_mtrl.spec import ConfigError, require
+from lit_mtrl.tables import to_json
 
 PEER = "metaworld_algorithms"
 BENCHMARKS = ("mt10", "mt25", "mt50")
@@ -68,7 +68,7 @@ class Theirs:
         setting |= {"steps": STEPS, "updates": UPDATES[learner_device(cfg).type]}
         self._said = tempfile.TemporaryFile("w+")
         self._process: Any = subprocess.Popen(
-            [python, "-P", str(SCRIPT), json.dumps(setting)],
+            [python, "-P", str(SCRIPT), to_json(setting)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,

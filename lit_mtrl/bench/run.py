@@ -23,6 +23,7 @@ from lit_mtrl.spec import require
 from lit_mtrl.suggest import unknown
 
 SECTIONS = ("limits", "collection", "update", "end_to_end", "peer")
+LONGEST = 3600
 TITLES = {
     "limits": "limits: what this machine can do at best",
     "collection": "collection: frames per second, the policy acting",
@@ -54,7 +55,9 @@ def bench(cfg: DictConfig, options: Options, say: Callable[[str], object]) -> di
         require(name in SECTIONS, unknown("--only", name, SECTIONS))
     for name in options.networks:
         require(name in known, unknown("--networks", name, known))
-    require(options.seconds > 0, f"--seconds={options.seconds:g}: measure each figure for more than no time")
+    fits = 0 < options.seconds <= LONGEST  # not so of NaN
+    require(fits, f"--seconds={options.seconds:g}: measure each figure for more than 0 and at most {LONGEST} seconds")
+    require(options.peer != "", f"--peer: is empty; name a Python that has {PEER}")
     wanted = [name for name in options.only or SECTIONS if name != "peer" or options.peer]
     require(bool(options.peer) or "peer" not in options.only, f"--only peer: name a Python that has {PEER} with --peer")
     suite = build_suite(cfg)

@@ -40,17 +40,17 @@ NEEDED = (
     *("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.threads"),
 )
 """What every configuration says."""
+SAVED = "the saved configuration"
+REMEDY = "restore it, or start from an experiment"
 
 
-def upgraded(saved: Mapping[Any, Any]) -> dict[str, Any]:
+def upgraded(saved: Mapping[Any, Any], where: str = SAVED) -> dict[str, Any]:
     """A saved configuration in its present form; before there was a choice per objective, ``weighting`` had one name.
 
-    `ConfigError` if it lacks what every configuration says.
+    `ConfigError`, beginning with ``where``, if it lacks what every configuration says.
     """
-    require(
-        isinstance(saved, Mapping), "the saved configuration holds no keys; restore it, or start from an experiment"
-    )
-    require_bounded(saved, "the saved configuration")
+    require(isinstance(saved, Mapping), f"{where}: its configuration holds no keys; {REMEDY}")
+    require_bounded(saved, where)
     tree = renamed(saved)
     for group, added in ADDED.items():
         if isinstance(tree.get(group), dict):
@@ -59,13 +59,11 @@ def upgraded(saved: Mapping[Any, Any]) -> dict[str, Any]:
     if isinstance(weighting, dict) and isinstance(weighting.get("name"), str):
         name = weighting.pop("name")
         tree["weighting"] = {k: {**part, "name": name} for k, part in weighting.items() if isinstance(part, dict)}
-    for key in (*NEEDED, *_parts(tree)):
+    for key in (*NEEDED, *_parts(tree, where)):
         value: Any = tree
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
-        require(
-            value is not None, f"{key}: missing in the saved configuration; restore it, or start from an experiment"
-        )
+        require(value is not None, f"{where}: {key} is missing in its configuration; {REMEDY}")
     return tree
 
 
@@ -82,12 +80,9 @@ def renamed(tree: Any) -> Any:
     return out
 
 
-def _parts(tree: Mapping[str, Any]) -> Iterator[str]:
+def _parts(tree: Mapping[str, Any], where: str) -> Iterator[str]:
     """What each weighting and callback needs."""
     for group, keys in ("weighting", ("_target_", "name")), ("callbacks", ("_target_",)):
         parts = tree.get(group)
-        require(
-            isinstance(parts, dict),
-            f"{group}: missing in the saved configuration; restore it, or start from an experiment",
-        )
+        require(isinstance(parts, dict), f"{where}: {group} is missing in its configuration; {REMEDY}")
         yield from (f"{group}.{name}.{key}" for name in parts or () for key in keys)

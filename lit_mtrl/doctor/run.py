@@ -17,6 +17,7 @@ from pathlib import Path
 
 from lit_mtrl.doctor import devices, simulation, store, system
 from lit_mtrl.doctor.finding import MISSING, PROBLEM, Finding, Probe, guarded, title
+from lit_mtrl.tables import to_json
 
 HERE: tuple[Probe, ...] = (
     system.python,
@@ -58,7 +59,7 @@ def doctor(tracking_uri: str | None = None, as_json: bool = False) -> int:
     lacking = [finding.name for finding in found if (finding.name, finding.state) in NEEDED]
     if as_json:
         report = {"can_train": not lacking, "findings": [finding._asdict() for finding in found]}
-        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+        sys.stdout.write(to_json(report, indent=2) + "\n")
     else:
         sys.stdout.write(f"cannot train here: {', '.join(lacking)}\n" if lacking else "can train here\n")
     return int(bool(lacking))
@@ -109,6 +110,6 @@ def run_apart(probe: Probe, variables: dict[str, str]) -> list[Finding]:
 
 if __name__ == "__main__":
     for finding in guarded({probe.__name__: probe for probe in APART}[sys.argv[1]]):
-        sys.stdout.write(f"{MARK}{json.dumps(finding)}\n")
+        sys.stdout.write(f"{MARK}{to_json(finding)}\n")
         sys.stdout.flush()
     os._exit(0)  # graphics libraries may crash while the interpreter ends

@@ -149,7 +149,7 @@ def natural(value: Any) -> tuple[int, float, tuple[Any, ...]]:
     """A key to sort by: numbers first, by size; then texts, with the numbers in them by size."""
     try:
         return 0, float(value), ()
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         parts = re.split(r"(\d+)", text(value))
         return 1, 0.0, tuple(int(part) if i % 2 else part for i, part in enumerate(parts))
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import pandas as pd
 
+from lit_mtrl.config.kinds import one_line
+from lit_mtrl.processes import denied
 from lit_mtrl.report import figures, inner, scaling, summary, tables
 from lit_mtrl.report import published as papers
 from lit_mtrl.report.groups import Panel, Plan, choose, plan, shorten
@@ -22,7 +23,6 @@ from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.stats import STATISTICS
 from lit_mtrl.suggest import unknown
 
-Counter = Callable[[dict[str, Any]], dict[str, int]]
 SUMMARY = (
     "One row per group, with 95 % bootstrap intervals in brackets. The first one is of each seed's mean over tasks (the median is over tasks), as is the area under its"
     " curve; the columns between are over the scores of all seeds and tasks, resampled task by task, so that their intervals are too narrow where"
@@ -42,25 +42,22 @@ def write_report(
     published: Sequence[str] = (),
     unfinished: bool = False,
     mixed_protocols: bool = False,
-    parameters: Counter | None = None,
 ) -> Path:
     """Write ``figures/``, ``tables/`` and ``index.html`` into ``out``; returns the path of the page.
 
     ``group``: keys to group by, None to find them; ``where``: labels that runs must have; ``statistic``: one of `STATISTICS`;
-    ``published``: names of papers to lay beside the runs. ``parameters(config)`` counts actor's and critic's parameters of a run that
-    did not record them. The same runs give the same bytes. Raises `ConfigError` for what cannot be compared.
+    ``published``: names of papers to lay beside the runs. The same runs give the same bytes. Nothing is built from a run's configuration:
+    parameter counts are those that it has recorded. Raises `ConfigError` for what cannot be compared.
     """
     require(statistic in STATISTICS, unknown("--statistic", statistic, STATISTICS))
     require(bool(runs), "no runs to report on; give folders of runs, or an experiment that has some")
     others = papers.load(published)
+    _require_own(out)
     chosen = choose(runs, where)
     made = plan(chosen, group, unfinished, mixed_protocols)
     counted = {id(run): each.label for panel in made.panels for each in panel.groups for run in each.runs}
-    if parameters is not None:
-        _count_parameters([run for run in chosen if id(run) in counted], parameters)
     measured = [(panel, measure(panel, statistic)) for panel in made.panels]
     others = papers.of_panels(others, made.panels)
-    _require_own(out)
     for name in ("figures", "tables"):
         try:
             (out / name).mkdir(parents=True, exist_ok=True)
@@ -75,16 +72,25 @@ def write_report(
     sections.append(_runs_section(summary.run_rows(chosen, counted, made.superseded), chosen, out))
     if len(others):
         sections.append(_published_section(others, made, out))
-    page = build(title, _lead(made, counted, statistic), made.warnings, _notes(chosen, counted, made), sections)
+    page = build(
+        one_line(title), _lead(made, counted, statistic), made.warnings, _notes(chosen, counted, made), sections
+    )
     path = out / "index.html"
     path.write_text(page)
     return path
 
 
+def default_folder(names: Sequence[str]) -> Path:
+    """Where the report on experiments or folders of these names goes: below ``reports``, whatever the names are."""
+    return Path("reports", re.sub(r"[^\w.+-]+", "_", shorten("_".join(names))).strip("._") or "report")
+
+
 def _require_own(out: Path) -> None:
     """`ConfigError` unless ``out`` is new, empty or an earlier report, whose figures and tables may be replaced."""
     page = out / "index.html"
-    free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    reason = denied(out)
+    require(reason is None, f"--out {out}: {reason}, or give another folder")
+    free = not os.path.lexists(out) or (out.is_dir() and not any(out.iterdir()))
     earlier = page.is_file() and GENERATOR in page.read_text(errors="replace")[:1000]
     require(free or earlier, f"--out {out}: exists and is no report; give another folder")
 
@@ -207,18 +213,6 @@ def _notes(runs: Sequence[Recorded], counted: Mapping[int, str], made: Plan) -> 
     return notes
 
 
-def _count_parameters(runs: Sequence[Recorded], parameters: Counter) -> None:
-    """Fill in what ``run.json`` lacks; one count per network."""
-    known: dict[str, dict[str, int]] = {}
-    for run in runs:
-        if "parameters.actor" in run.labels:
-            continue
-        parts = {key: run.config.get(key) for key in ("network", "actor", "critic", "algo", "env", "benchmark")}
-        key = json.dumps([parts, run.tasks], sort_keys=True, default=str)
-        if key not in known:
-            known[key] = parameters(run.config)
-        run.labels |= {f"parameters.{net}": int(known[key][net]) for net in ("actor", "critic") if known[key].get(net)}
-
-
 def _slug(text: str) -> str:
-    return re.sub(r"[^\w.+-]+", "_", shorten(text)).strip("_")
+    """A part of a file's name: nothing in it leads to another folder, and it is short."""
+    return re.sub(r"[^\w.+-]+", "_", shorten(text), flags=re.ASCII).strip("_")

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlparse
 
 import numpy as np
 
+from lit_mtrl.config.kinds import one_line
 from lit_mtrl.mlflow_store import SQLITE, checked_uri, environment, first_line, import_mlflow, public
 from lit_mtrl.report.runs import FILES, FINISHED, Recorded, labels_of, read_folder
 from lit_mtrl.spec import ConfigError, require
@@ -76,7 +77,7 @@ def _recorded(client: Any, run: Any, ui: str) -> Recorded:
     if recorded.last >= recorded.budget > 0:  # also if it was killed while it sent its last files
         recorded.status = FINISHED
     recorded.source = f"MLflow run {run.info.run_id}"
-    recorded.name = run.info.run_name or recorded.name
+    recorded.name = one_line(run.info.run_name or recorded.name)
     recorded.time = run.info.start_time / 1000
     recorded.link = f"{ui}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
     return recorded
@@ -86,9 +87,10 @@ def _read_files(folder: Path, run: Any) -> Recorded:
     """The run of its artifacts; without any evaluation if it had not come so far as to send its configuration."""
     if (folder / "config.yaml").exists():
         return read_folder(folder)
-    none, tags = np.empty((0, 0)), dict(run.data.tags)
-    labels = labels_of({}, {"tags": {key: value for key, value in tags.items() if not key.startswith("mlflow.")}}, ())
-    return Recorded("", "", "", labels | {"seed": tags.get("seed", "")}, {}, np.empty(0, np.int64), (), none, none)
+    none, tags = np.empty((0, 0)), {one_line(key): one_line(value) for key, value in run.data.tags.items()}
+    own = {key: value for key, value in tags.items() if not key.startswith("mlflow.")}
+    labels = labels_of({}, {"tags": own}, (), folder) | {"seed": tags.get("seed", "")}
+    return Recorded("", "", "", labels, {}, np.empty(0, np.int64), (), none, none)
 
 
 def find_sweeps(uri: str, experiments: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lit_mtrl.report.groups import Panel
-from lit_mtrl.report.runs import text
+from lit_mtrl.report.runs import positive, text
 from lit_mtrl.report.style import compact
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.suggest import unknown
@@ -40,10 +40,10 @@ def load(names: Sequence[str]) -> pd.DataFrame:
     tables = [pd.DataFrame(columns=[*TEXTS, *NUMBERS, "paper"])]
     for name in names:
         path = Path(name) if name.endswith(".csv") else FOLDER / f"{name}.csv"
-        require(path.exists(), unknown("--published", name, available()))
+        require(path.is_file(), unknown("--published", name, available()))
         try:
-            table = pd.read_csv(path, dtype={key: str for key in TEXTS})
-        except ValueError as error:  # pandas' parser errors are such
+            table = pd.read_csv(path, dtype={**dict.fromkeys(TEXTS, str), **dict.fromkeys(NUMBERS, np.float64)})
+        except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
             raise ConfigError(f"--published {name}: no table ({str(error).splitlines()[0]})") from error
         lacking = [key for key in (*TEXTS, *NUMBERS) if key not in table]
         require(
@@ -63,7 +63,7 @@ def of_panels(table: pd.DataFrame, panels: Sequence[Panel]) -> pd.DataFrame:
 def success_rows(table: pd.DataFrame, panel: Panel) -> pd.DataFrame:
     """The success on the panel's benchmark; of rows with a width only those of widths that were run, if any of them was."""
     rows = table[(table["metric"] == "success") & (table["benchmark"] == panel.benchmark)]
-    widths = (run.labels.get("network.width") for group in panel.groups for run in group.runs)
+    widths = (positive(run, "network.width") for group in panel.groups for run in group.runs)
     matching = rows["width"].isin({float(width) for width in widths if width})
     return rows[matching | rows["width"].isna()] if bool(matching.any()) else rows
 

@@ -8,8 +8,6 @@ A table's last line without a line end was cut short when the run was killed, an
 
 from __future__ import annotations
 
-import io
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
 
-from lit_mtrl.spec import BENCHMARKS, ConfigError, require
+from lit_mtrl.config.kinds import one_line
+from lit_mtrl.report.files import group, read_mapping, read_table, whole
+from lit_mtrl.spec import BENCHMARKS, require
 from lit_mtrl.tables import flat
 
 FILES = ("config.yaml", "run.json", "eval.csv", "metrics.csv", "plasticity.csv")
@@ -33,6 +32,9 @@ METRICS = (TIME, *NORMS)
 PLASTICITY = ("dormant_0.1", "srank", "effective_rank", "change_start", "change_last")
 WATCHING = ("progress", "checkpoint", "pictures", "gradients", "plasticity")
 """Callbacks that leave training as it is."""
+GROUPS = ("algo", "network", "env", "benchmark", "weighting", "callbacks")
+"""Groups of the configuration that labels are made of."""
+MOST_TASKS = 500
 FINISHED, UNFINISHED = "finished", "unfinished"
 
 
@@ -41,8 +43,8 @@ class Recorded:
     """One run: E evaluations of T tasks, what it was configured with, and how it ended.
 
     ``labels``: the configuration by dotted key, the tags, ``tasks``, and ``parameters.actor`` and ``.critic`` where known. ``metrics``: for
-    each of `METRICS` that was recorded its frames and values. ``plasticity``: the rows of layer ``total``, or None. ``time``: seconds since
-    1970 at which it began or was last written to, to tell repetitions apart. ``link``: its page in the MLflow UI.
+    each of `METRICS` that was recorded its frames and values. ``plasticity``: the rows of layer ``total``, or None. ``budget``: frames it was to be
+    trained for, 0 if unknown. ``time``: seconds since 1970 at which it began or was last written to, to tell repetitions apart. ``link``: its page in the MLflow UI.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Recorded:
     returns: NDArray[np.float64]  # [E, T]
     metrics: dict[str, tuple[NDArray, NDArray]] = field(default_factory=dict)
     plasticity: pd.DataFrame | None = None
+    budget: int = 0
     time: float = 0.0
     link: str | None = None
 
@@ -68,11 +71,6 @@ class Recorded:
     def last(self) -> int:
         """Frames at the last evaluation, 0 if there is none."""
         return int(self.frames[-1]) if len(self.frames) else 0
-
-    @property
-    def budget(self) -> int:
-        """Frames it was to be trained for, 0 if unknown."""
-        return int(self.labels.get("frames") or 0)
 
     def until(self, frames: int) -> int:
         """Index of the last evaluation at or before ``frames``."""
@@ -93,17 +91,17 @@ def read_folders(paths: Iterable[str | Path]) -> list[Recorded]:
 
 
 def read_folder(path: str | Path) -> Recorded:
-    """The run of one folder; `ConfigError` names a file that cannot be read."""
+    """The run of one folder; `ConfigError` names a file that cannot be read, or that holds what no run writes."""
     folder = Path(path)
-    config = _mapping(folder / "config.yaml", yaml.safe_load)
-    extra = _mapping(folder / "run.json", json.loads) if (folder / "run.json").exists() else {}
+    config = read_mapping(folder / "config.yaml")
+    extra = read_mapping(folder / "run.json") if (folder / "run.json").exists() else {}
     frames, tasks, success, returns = _evaluations(folder / "eval.csv")
     table = folder / "eval.csv" if len(frames) else folder / "config.yaml"
     run = Recorded(
-        name=str(config.get("run_name") or folder.name),
-        source=str(path),
+        name=text(config.get("run_name") or one_line(folder.name)),
+        source=one_line(str(path)),
         status=UNFINISHED,
-        labels=labels_of(config, extra, tasks),
+        labels=labels_of(config, extra, tasks, folder),
         config=config,
         frames=frames,
         tasks=tasks,
@@ -111,6 +109,7 @@ def read_folder(path: str | Path) -> Recorded:
         returns=returns,
         metrics=_metrics(folder / "metrics.csv"),
         plasticity=_plasticity(folder / "plasticity.csv"),
+        budget=whole(config, "frames", folder / "config.yaml"),
         time=table.stat().st_mtime,
     )
     if len(frames) and run.last >= run.budget:
@@ -125,25 +124,37 @@ def text(value: Any) -> str:
     return str(value)
 
 
-def labels_of(config: dict[str, Any], extra: dict[str, Any], tasks: tuple[str, ...]) -> dict[str, Any]:
-    """What a run can be grouped and filtered by; tags of ``extra`` (``run.json``) go before what the configuration says."""
+def labels_of(config: dict[str, Any], extra: dict[str, Any], tasks: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    """What a run can be grouped and filtered by; tags of ``extra`` (``run.json``) go before what the configuration leads to.
+
+    Raises `ConfigError`, naming the file in ``folder``, for groups, tags and counts of other types.
+    """
+    parts = {key: group(config, key, folder / "config.yaml") for key in GROUPS}
     own = {key: value for key, value in flat(config).items() if not key.endswith("_target_")}
     labels = {key: str(value) if isinstance(value, list | dict) else value for key, value in own.items()}
-    algo, network, env = (config.get(key) or {} for key in ("algo", "network", "env"))
+    algo, network, env = (parts[key] for key in ("algo", "network", "env"))
     backend = str(env.get("_target_", "")).rsplit(".", 1)[-1].lower()
     labels["method"] = f"{algo.get('name', '?')}-{network.get('name', '?')}"
-    labels["weighting"] = _weighting(config.get("weighting") or {})
-    labels["callbacks"] = ", ".join(sorted(set(config.get("callbacks") or {}) - set(WATCHING))) or "none"
+    labels["weighting"] = _weighting(parts["weighting"])
+    labels["callbacks"] = ", ".join(sorted(set(parts["callbacks"]) - set(WATCHING))) or "none"
     labels["backend"] = backend
     labels |= {key: text(env[key]) for key in ("rewards", "horizon", "goals") if key in env}
-    labels["benchmark"] = text((config.get("benchmark") or {}).get("name", "?"))
+    labels["benchmark"] = text(parts["benchmark"].get("name", "?"))
     if backend == "metaworld" and tasks:
         names = {tuple(value): key for key, value in BENCHMARKS.items()}
         labels["benchmark"] = names.get(tasks, f"mt{len(tasks)}-{'+'.join(tasks)}")
-    labels |= {str(key): value for key, value in (extra.get("tags") or {}).items() if key != "seed"}
+    tags = group(extra, "tags", folder / "run.json")
+    labels |= {key: text(value) for key, value in tags.items() if key not in own and key != "seed"}
     labels["tasks"] = ", ".join(tasks)
-    counts = extra.get("parameters") or {}
-    return labels | {f"parameters.{net}": int(counts[net]) for net in ("actor", "critic") if counts.get(net)}
+    counts = group(extra, "parameters", folder / "run.json")
+    known = {net: whole(counts, net, folder / "run.json") for net in ("actor", "critic")}
+    return labels | {f"parameters.{net}": count for net, count in known.items() if count}
+
+
+def positive(run: Recorded, key: str) -> float | None:
+    """A label that is a number above 0, None if it is none."""
+    value = run.labels.get(key)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
 
 
 def _run_folders(path: Path) -> Iterable[Path]:
@@ -161,57 +172,35 @@ def _weighting(parts: dict[str, Any]) -> str:
     return kinds[0] if len(kinds) == 1 else " ".join(f"{key}={name}" for key, name in names.items())
 
 
-def _mapping(path: Path, parse: Any) -> dict[str, Any]:
-    try:
-        value = parse(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({type(error).__name__}); restore it or leave this run out"
-        ) from error
-    require(isinstance(value, dict), f"{path}: holds no keys and values; restore it or leave this run out")
-    return value
-
-
-def _table(path: Path, **options: Any) -> pd.DataFrame | None:
-    """A CSV file without a last line that was cut short; None if there is none, or no row."""
-    if not path.exists():
-        return None
-    content = path.read_bytes()
-    content = content[: content.rfind(b"\n") + 1]
-    if content.count(b"\n") < 2:
-        return None
-    try:
-        return pd.read_csv(io.BytesIO(content), **options)
-    except ValueError as error:  # pandas' parser errors are such
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path}: cannot be read ({reason}); repair it or leave this run out") from error
-
-
 def _evaluations(path: Path) -> tuple[NDArray, tuple[str, ...], NDArray, NDArray]:
-    columns = {"frames": np.int64, "task": str, "success": np.float64, "return": np.float64}
-    table = _table(path, usecols=list(columns), dtype=columns)
+    table = read_table(path, ["task"], ["success", "return"])
     if table is None:
         return np.empty(0, np.int64), (), np.empty((0, 0)), np.empty((0, 0))
     tasks = tuple(dict.fromkeys(table["task"]))
+    require(len(tasks) <= MOST_TASKS, f"{path}: names more than {MOST_TASKS} tasks; leave this run out")
+    inside = table["success"].isna() | table["success"].between(0, 1)
+    require(bool(inside.all()), f"{path}: a success is not between 0 and 1; repair it or leave this run out")
     table = table.drop_duplicates(["frames", "task"], keep="last")
     wide = table.pivot(index="frames", columns="task", values=["success", "return"])
-    whole = wide.dropna()
+    complete = wide.dropna()
     message = f"{path}: evaluations lack tasks, or their success; repair it or leave this run out"
-    require(len(wide) - len(whole) <= 1 and wide.index[: len(whole)].equals(whole.index), message)
-    success, returns = (whole[key][list(tasks)].to_numpy(np.float64) for key in ("success", "return"))
-    return whole.index.to_numpy(np.int64), tasks, success, returns
+    require(len(wide) - len(complete) <= 1 and wide.index[: len(complete)].equals(complete.index), message)
+    success, returns = (complete[key][list(tasks)].to_numpy(np.float64) for key in ("success", "return"))
+    return complete.index.to_numpy(np.int64), tasks, success, returns
 
 
 def _metrics(path: Path) -> dict[str, tuple[NDArray, NDArray]]:
-    table = _table(path, usecols=lambda name: name == "frames" or name in METRICS)
+    table = read_table(path, [], [], METRICS)
     if table is None:
         return {}
+    table = table.replace([np.inf, -np.inf], np.nan)
     found = {name: table[["frames", name]].dropna() for name in METRICS if name in table}
     return {k: (v["frames"].to_numpy(np.int64), v[k].to_numpy(np.float64)) for k, v in found.items() if len(v)}
 
 
 def _plasticity(path: Path) -> pd.DataFrame | None:
-    table = _table(path, usecols=lambda name: name in ("frames", "net", "layer", *PLASTICITY))
+    table = read_table(path, ["net", "layer"], [], PLASTICITY)
     if table is None:
         return None
+    table = table.replace([np.inf, -np.inf], np.nan)
     return table[table["layer"] == "total"].drop(columns="layer").drop_duplicates(["frames", "net"], keep="last")

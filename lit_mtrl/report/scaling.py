@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from lit_mtrl.report.figures import STATISTIC, Measures, papers_bars, scale
 from lit_mtrl.report.groups import Group, Panel, named, natural, shorten
 from lit_mtrl.report.published import DORMANT, name_of, nearest_rows
-from lit_mtrl.report.runs import Recorded, text
+from lit_mtrl.report.runs import Recorded, positive, text
 from lit_mtrl.report.style import WIDTH, Drawn, grey, legend, log_ticks, new_figure, styles
 from lit_mtrl.stats import Estimate, estimate
 
@@ -130,8 +130,8 @@ def _dormant(table: pd.DataFrame | None, frames: int) -> float | None:
 
 
 def _width(run: Recorded) -> float | None:
-    return run.labels.get("critic.network.width") or run.labels.get("network.width")
+    return positive(run, "critic.network.width") or positive(run, "network.width")
 
 
 def _critic_parameters(run: Recorded) -> float | None:
-    return run.labels.get("parameters.critic")
+    return positive(run, "parameters.critic")

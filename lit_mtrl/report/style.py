@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import textwrap
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,7 +130,8 @@ def wrap(text: str, width: int = 44) -> str:
 
 def save(figure: Figure, folder: Path, name: str) -> None:
     """``<name>.png`` and ``<name>.svg``, without dates."""
-    with matplotlib.rc_context(RC):
+    with matplotlib.rc_context(RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # names in any script; the page has them right
         figure.savefig(folder / f"{name}.png", metadata={"Software": None})
         figure.set_layout_engine("none")  # laid out already, which takes most of the time
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})

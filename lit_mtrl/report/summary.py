@@ -61,7 +61,7 @@ def measure(panel: Panel, statistic: str) -> list[Measured]:
                 auc=estimate(
                     np.array(areas)[:, None], "mean" if statistic in ("median", "optimality_gap") else statistic
                 ),
-                parameters={k: int(v) for k in ("actor", "critic") if (v := runs[0].labels.get(f"parameters.{k}"))},
+                parameters={k: known[0] for k in ("actor", "critic") if (known := _counts(runs, k))},
             )
         )
     return out
@@ -147,6 +147,10 @@ def run_rows(runs: Sequence[Recorded], groups: Mapping[int, str], superseded: Se
         for run in runs
     ]
     return pd.DataFrame(rows)
+
+
+def _counts(runs: Sequence[Recorded], net: str) -> list[int]:
+    return [count for run in runs if (count := run.labels.get(f"parameters.{net}"))]
 
 
 def _bounds(name: str, value: Estimate) -> dict[str, float]:

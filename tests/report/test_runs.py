@@ -107,7 +107,7 @@ def test_folders_above_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("config.yaml", "a: [", "config.yaml: cannot be read"),
+        ("config.yaml", "a: [", "config.yaml: not readable"),
         ("config.yaml", "- a\n", "config.yaml: holds no keys"),
         ("run.json", "{", "run.json: cannot be read"),
         ("eval.csv", "frames,task\n1,reach\n", "eval.csv: cannot be read"),
