@@ -37,9 +37,9 @@ def find_class(name: str, base: type[T], where: str) -> type[T]:
     except Exception as error:  # whatever happens while a module is imported
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(f"{where}: cannot be imported ({reason})") from error
-    needed = f"{base.__module__}.{base.__qualname__}"
+    needed = "" if base is object else f" of {base.__module__}.{base.__qualname__}"
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise ConfigError(f"{where}: is no class of {needed}")
+        raise ConfigError(f"{where}: is no class{needed}")
     return found
 
 
