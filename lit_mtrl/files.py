@@ -7,7 +7,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +57,14 @@ def difference(path: Path, expected: Sum) -> str | None:
 
 def sync(path: Path) -> None:
     """Return when a file, or the names in a folder, are on disk."""
-    with suppress(OSError if path.is_dir() else ()):  # some file systems cannot do it for folders
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if not path.is_dir() or error.errno in FULL:  # some file systems cannot do it for folders
+            raise
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -92,7 +94,9 @@ def trouble(error: BaseException, folder: Path) -> str | None:
     if not isinstance(error, OSError) or error.errno is None:
         return None
     if error.errno in FULL:
-        return f"{os.strerror(error.errno)} ({error.filename or folder}); free some, then continue with --resume {folder}"
+        return (
+            f"{os.strerror(error.errno)} ({error.filename or folder}); free some, then continue with --resume {folder}"
+        )
     inside = isinstance(error.filename, str | os.PathLike) and Path(error.filename).is_relative_to(folder)
     if not inside and error.errno not in (errno.EIO, errno.EROFS):
         return None
