@@ -91,6 +91,8 @@ def keep(folder: Path, sidecar: Path) -> None:
         files.remove(folder / SIDECARS[0])
         sidecar.rename(folder / SIDECARS[0])
     if path.name != NAMES[0]:
+        if (folder / NAMES[0]).is_dir():
+            files.remove(folder / NAMES[0])
         path.replace(folder / NAMES[0])
     files.sync(folder)
 

@@ -53,7 +53,7 @@ def load(folder: Path) -> TensorDict:
             out[key] = _map(folder / f"{key}.memmap", about) if "dtype" in about else load(folder / key)
     except (OSError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise ValueError(reason if str(folder) in reason else f"{folder}: {reason}") from error
+        raise ValueError(reason if str(folder) in reason else f"{folder / META}: {reason}") from error
     return out
 
 
