@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 LOCK = "run.lock"
 """Locked while a process trains in the folder."""
+TRIES = 100
+"""While other processes make and remove what is looked at."""
 RESUMABLE = (
     *("frames", "output_dir", "run_name", "experiment_name", "trainer.", "logger.", "eval.workers", "eval.background"),
     *("engine.mode", "replay.device", "collector.policy_device"),
@@ -43,29 +45,30 @@ def occupied(folder: Path) -> Iterator[None]:
     """Hold ``folder`` for the run that this process starts or continues in it, making it if needed, until the block ends.
 
     Only under the lock is what lies in the folder looked at: another process may have trained in it until then. `ConfigError` if one
-    does so now, or the folder cannot be made. If the block ends by a `ConfigError`, or by another error before the run has left its
-    configuration, nothing remains of the lock and of folders made here.
+    does so now, or the folder cannot be made. If the block ends by a `ConfigError`, or before the run has left its configuration, nothing
+    remains of the lock and of folders made here.
     """
     require_writable(folder)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     new = not (folder / LOCK).exists()
-    lock = _lock(folder)
+    lock, refused = _lock(folder), False
     try:
         yield
-    except BaseException as error:
-        if new and (isinstance(error, ConfigError) or not (folder / "config.yaml").exists()):
+    except ConfigError:
+        refused = True
+        raise
+    finally:
+        if new and (refused or not (folder / "config.yaml").exists()):
             (folder / LOCK).unlink(missing_ok=True)  # while it is held, see `_lock`
             with suppress(OSError):  # something else lies in them
                 for path in missing:
                     path.rmdir()
-        raise
-    finally:
         lock.close()
 
 
 def _lock(folder: Path) -> TextIO:
     try:
-        for _ in range(100):
+        for _ in range(TRIES):
             with suppress(FileNotFoundError):  # another process is removing what it had made
                 folder.mkdir(parents=True, exist_ok=True)
                 lock = hold(folder / LOCK)
@@ -95,9 +98,13 @@ def require_free(folder: Path) -> None:
 
 def require_writable(folder: Path) -> None:
     """`ConfigError` if ``folder``, or what a run left in it and in its ``checkpoints``, cannot be written by this user."""
-    reason = denied(folder)
-    inside = chain(folder.glob("*"), folder.glob("checkpoints/*")) if reason is None else ()
-    reason = reason or next(filter(None, map(denied, inside)), None)
+    reason = None
+    for _ in range(TRIES):
+        with suppress(FileNotFoundError):
+            reason = denied(folder)
+            inside = chain(folder.glob("*"), folder.glob("checkpoints/*")) if reason is None else ()
+            reason = reason or next(filter(None, map(denied, inside)), None)
+            break
     require(reason is None, f"output_dir={folder}: {reason}, or choose another output_dir")
 
 

@@ -152,7 +152,7 @@ def test_what_somebody_else_put_there_stays(tmp_path: Path) -> None:
         raise ConfigError("wrong")
     assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["a", "notes"]
     with occupied(tmp_path / "a" / "run"):
-        pass
+        (tmp_path / "a" / "run" / "config.yaml").touch()
     with pytest.raises(ConfigError), occupied(tmp_path / "a" / "run"):
         raise ConfigError("wrong")
     assert (tmp_path / "a" / "run" / LOCK).exists()  # of a run that was there before
