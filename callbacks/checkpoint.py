@@ -1,7 +1,8 @@
 """Checkpoints that a run can be continued from exactly: ``last.ckpt`` with its sidecar ``last/``, and ``best.ckpt``.
 
-Both halves of ``last`` are written under temporary names and renamed, the sidecar first; each names the frames it belongs to, and the
-previous sidecar stays until the new ``last.ckpt`` is in place. So whenever the process is killed, one matching pair exists.
+Both halves of ``last`` are written under temporary names, synced and renamed, the sidecar first; its manifest has the checksums of both
+(`lit_mtrl.manifest`). So whenever the process is killed, one whole pair exists. The pair before stays as ``last.ckpt.old`` and ``last.old/``
+until the next is written, for the case that files get damaged: two pairs are the most that the disk holds at any time.
 
 Weights that are evaluated in the background wait in ``best.ckpt.pending`` until their rows are in ``eval.csv``; then they become ``best.ckpt``,
 or go. A run that is killed before that settles it when it is continued. Both files are written before the ``last.ckpt`` of the same frames.
@@ -20,11 +21,14 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
 from lit_mtrl.agent import Agent
-from lit_mtrl.checkpoint import MANIFEST, load, replay_folder
+from lit_mtrl.checkpoint import keep, load
 from lit_mtrl.data.module import DataModule
 from lit_mtrl.evaluate import PENDING, read_success
+from lit_mtrl.files import Sum, checksum, remove, replacing, sync
+from lit_mtrl.manifest import replay_folder, write_manifest
+from lit_mtrl.ranks import Ranks
 from lit_mtrl.spec import require
-from lit_mtrl.tables import to_json
+from lit_mtrl.tables import summary
 
 
 class Checkpoint(LightningCheckpoint):
@@ -66,6 +70,7 @@ class Checkpoint(LightningCheckpoint):
             trainer.save_checkpoint(folder / f"{PENDING}.new", weights_only=False)
             if trainer.is_global_zero:
                 (folder / f"{PENDING}.new").replace(folder / PENDING)
+                sync(folder)
         if evaluating:
             self._pending = pl_module.frames
 
@@ -125,27 +130,62 @@ def _mean(success: list[float]) -> float:
     return float(torch.tensor(sum(success) / len(success)))
 
 
+def _sums(module: DataModule, sidecar: Path, ranks: Ranks) -> dict[str, Sum]:
+    """Write every rank's replay; sizes and checksums by name in ``sidecar``. Where one rank cannot, all raise its `OSError`."""
+    assert module.replay is not None
+    own = replay_folder(sidecar, ranks.rank)
+    try:
+        found = {f"{own.name}/{name}": value for name, value in module.replay.dumps(own).items()}
+    except OSError as error:
+        found = error
+    everyone = ranks.gather(found)
+    for error in everyone:
+        if isinstance(error, OSError):
+            raise error
+    return {name: value for part in everyone if isinstance(part, dict) for name, value in part.items()}
+
+
 def _save_last(folder: Path, trainer: lightning.Trainer, frames: int, copied: Path | None) -> None:
     """Write both halves of ``last``, and before they count a copy of ``last.ckpt`` to ``copied``: after a kill, it would not be made again."""
     module = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-    assert isinstance(module, DataModule) and module.replay is not None
+    assert isinstance(module, DataModule)
     sidecar, new, old = (folder / name for name in ("last", "last.new", "last.old"))
+    path, path_new, path_old = (folder / name for name in ("last.ckpt", "last.ckpt.new", "last.ckpt.old"))
     if trainer.is_global_zero:
-        shutil.rmtree(new, ignore_errors=True)
+        if module.resumed is not None:
+            keep(folder, module.resumed)
+        for left in (new, path_new, old, path_old):  # the oldest now, so that there is room
+            remove(left)
         new.mkdir(parents=True)
-        (new / MANIFEST).write_text(to_json({"frames": frames, "ranks": trainer.world_size}))
+    module.resumed = None
     trainer.strategy.barrier()
-    module.replay.dumps(replay_folder(new, trainer.global_rank))
-    trainer.save_checkpoint(folder / "last.ckpt.new", weights_only=False)  # returns when all ranks have come here
-    if not trainer.is_global_zero:
-        return
-    if copied is not None:
-        temporary = copied.with_name(f"{copied.name}.new")
-        shutil.copyfile(folder / "last.ckpt.new", temporary)
-        temporary.replace(copied)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        sums = _sums(module, new, Ranks.here())
+        trainer.save_checkpoint(path_new, weights_only=False)  # returns when all ranks have come here
+        if not trainer.is_global_zero:
+            return
+        write_manifest(new, _manifest(folder, trainer.world_size, frames, sums))
+        if copied is not None:
+            with replacing(copied) as temporary:
+                shutil.copyfile(path_new, temporary)
+    except OSError:
+        if trainer.is_global_zero:
+            for left in (new, path_new):
+                remove(left)
+        raise
     if sidecar.exists():
         sidecar.rename(old)
     new.rename(sidecar)
-    (folder / "last.ckpt.new").replace(folder / "last.ckpt")
-    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        path.replace(path_old)
+    path_new.replace(path)
+    sync(folder)
+
+
+def _manifest(folder: Path, ranks: int, frames: int, sums: dict[str, Sum]) -> dict[str, Any]:
+    """Of ``last.ckpt.new``, and of the run's tables and configuration as they are now."""
+    run = folder.parent
+    tables = {table.name: held for table in sorted(run.glob("*.csv")) if (held := summary(table))}
+    config = checksum(run / "config.yaml") if (run / "config.yaml").exists() else None
+    about = {"frames": frames, "ranks": ranks, "checkpoint": checksum(folder / "last.ckpt.new")}
+    return {**about, "files": sums, "tables": tables, "config": config}

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
+from lit_mtrl import files
 from lit_mtrl.algos.base import Algorithm
 from lit_mtrl.data.module import DataModule
 from lit_mtrl.data.place import require_room, transition_bytes
@@ -130,10 +134,20 @@ def build_trainer(cfg: DictConfig, callbacks: list[Any], epochs: int = -1) -> li
             num_sanity_val_steps=0,
             log_every_n_steps=1,
             use_distributed_sampler=False,
-            plugins=_environment(devices),
+            plugins=[*_environment(devices), _CheckpointFiles()],
         )
     except (MisconfigurationException, RuntimeError, ValueError) as error:
         raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
+
+
+class _CheckpointFiles(TorchCheckpointIO):
+    """Written beside their names and synced; Lightning writes them elsewhere, moves them, and leaves what a full disk has cut short."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        content = io.BytesIO()  # through a file, PyTorch would hide why it cannot be written
+        torch.save(checkpoint, content)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        files.write(Path(path), [content.getbuffer()])
 
 
 def _environment(devices: int) -> list[Any]:

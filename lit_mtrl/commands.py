@@ -7,15 +7,16 @@ import os
 import shlex
 import signal
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.compose import composed, conf_dir, groups
-from lit_mtrl.folder import leads, require_free, resumed
+from lit_mtrl.folder import leads, occupied, require_free, resumed
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.study import split_experiment, study_sweep
 from lit_mtrl.tables import to_json
@@ -23,6 +24,9 @@ from lit_mtrl.testing import test as test  # pyright: ignore[reportUnusedImport]
 
 LOOKED_AT = 10_000
 """Characters of a configuration in which `list` looks for its first comment."""
+
+if TYPE_CHECKING:
+    from lit_mtrl.checkpoint import Saved
 
 
 def fit(args: argparse.Namespace) -> int:
@@ -46,11 +50,11 @@ def fit(args: argparse.Namespace) -> int:
     if args.print_config:
         print(OmegaConf.to_yaml(cfg), end="")
         return 0
-    if args.resume is not None:
-        return _train(cfg, resumed(cfg))
-    if leads(cfg):
-        require_free(Path(cfg.output_dir))
-    return _train(cfg, None)
+    first, folder = leads(cfg), Path(cfg.output_dir)
+    with occupied(folder) if first else nullcontext():
+        if first and args.resume is None:
+            require_free(folder)
+        return _train(cfg, resumed(cfg) if args.resume is not None else None)
 
 
 def params(args: argparse.Namespace) -> int:
@@ -172,18 +176,18 @@ def _describe(path: Path) -> str:
     return next((line.lstrip("# ") for line in lines if line.startswith("#") and "@package" not in line), "")
 
 
-def _train(cfg: DictConfig, checkpoint: dict[str, Any] | None) -> int:
+def _train(cfg: DictConfig, saved: Saved | None) -> int:
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from lit_mtrl.agent import DivergedError
     from lit_mtrl.data.collect import WorkerError
     from lit_mtrl.players import EvaluationError
     from lit_mtrl.ranks import RankError
-    from lit_mtrl.run import Run
+    from lit_mtrl.run import Run, StoppedError
 
     try:
-        Run(cfg, checkpoint).fit()
-    except (DivergedError, EvaluationError, RankError, WorkerError):
+        Run(cfg, saved).fit()
+    except (DivergedError, EvaluationError, RankError, StoppedError, WorkerError):
         return 1  # the message has been logged
     except SIGTERMException:  # which would end the process as if all were well
         return 128 + signal.SIGTERM

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-import yaml
 from omegaconf import DictConfig
 
+from lit_mtrl.config.read import read_yaml
 from lit_mtrl.config.resolve import as_written
 from lit_mtrl.config.upgrade import upgraded
-from lit_mtrl.processes import denied, held, rank_of_process
+from lit_mtrl.files import difference
+from lit_mtrl.manifest import damage, exists
+from lit_mtrl.processes import denied, held, hold, rank_of_process
 from lit_mtrl.spec import ConfigError, require
-from lit_mtrl.tables import flat
+from lit_mtrl.tables import check, flat, frames_of
+
+if TYPE_CHECKING:
+    from lit_mtrl.checkpoint import Saved
 
 LOCK = "run.lock"
 """Locked while a process trains in the folder."""
+TRIES = 100
+"""While other processes make and remove what is looked at."""
 RESUMABLE = (
     *("frames", "output_dir", "run_name", "experiment_name", "trainer.", "logger.", "eval.workers", "eval.background"),
     *("engine.mode", "replay.device", "collector.policy_device"),
@@ -30,27 +41,78 @@ def leads(cfg: DictConfig) -> bool:
     return cfg.trainer.devices == 1 or rank_of_process() == 0
 
 
+@contextmanager
+def occupied(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for the run that this process starts or continues in it, making it if needed, until the block ends.
+
+    Only under the lock is what lies in the folder looked at: another process may have trained in it until then. `ConfigError` if one
+    does so now, or the folder cannot be made. If the block ends by a `ConfigError`, or before the run has left its configuration, nothing
+    remains of the lock and of folders made here.
+    """
+    require_writable(folder)
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    new = not (folder / LOCK).exists()
+    lock, refused = _lock(folder), False
+    try:
+        yield
+    except ConfigError:
+        refused = True
+        raise
+    finally:
+        if new and (refused or not (folder / "config.yaml").exists()):
+            (folder / LOCK).unlink(missing_ok=True)  # while it is held, see `_lock`
+            with suppress(OSError):  # something else lies in them
+                for path in missing:
+                    path.rmdir()
+        lock.close()
+
+
+def _lock(folder: Path) -> TextIO:
+    try:
+        for _ in range(TRIES):
+            with suppress(FileNotFoundError):  # another process is removing what it had made
+                folder.mkdir(parents=True, exist_ok=True)
+                lock = hold(folder / LOCK)
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(lock.fileno()), (folder / LOCK).stat()):
+                        return lock
+                lock.close()  # of a file that another process has removed
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+    except BlockingIOError as error:
+        raise ConfigError(_busy(folder)) from error
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise ConfigError(f"output_dir={folder}: {error.strerror}{where}; mend that, or choose another one") from error
+
+
 def require_free(folder: Path) -> None:
-    """`ConfigError` if a run cannot be started in ``folder``."""
+    """`ConfigError` if a run cannot be started in ``folder``, which is `occupied`."""
     require_writable(folder)
     require(
-        not (folder / "checkpoints" / "last.ckpt").exists(),
+        not exists(folder / "checkpoints"),
         f"output_dir={folder}: already holds a run; continue it with --resume, or choose another run_name or output_dir",
     )
-    require_idle(folder)
+    _require_files(folder)
+    for table in folder.glob("*.csv"):
+        check(table, None)
 
 
 def require_writable(folder: Path) -> None:
     """`ConfigError` if ``folder``, or what a run left in it and in its ``checkpoints``, cannot be written by this user."""
-    reason = denied(folder)
-    inside = chain(folder.glob("*"), folder.glob("checkpoints/*")) if reason is None else ()
-    reason = reason or next(filter(None, map(denied, inside)), None)
+    reason = None
+    for _ in range(TRIES):
+        with suppress(FileNotFoundError):
+            reason = denied(folder)
+            inside = chain(folder.glob("*"), folder.glob("checkpoints/*")) if reason is None else ()
+            reason = reason or next(filter(None, map(denied, inside)), None)
+            break
     require(reason is None, f"output_dir={folder}: {reason}, or choose another output_dir")
 
 
 def require_idle(folder: Path) -> None:
     """`ConfigError` if a process is training in ``folder``."""
-    require(not held(folder / LOCK), f"output_dir={folder}: another process is training there; stop it, or wait")
+    require(not os.path.isdir(folder / LOCK), f"output_dir={folder}: {LOCK} is a folder; remove it")
+    require(not held(folder / LOCK), _busy(folder))
 
 
 def require_same(option: str, folder: Path, old: dict[str, Any], new: DictConfig) -> None:
@@ -65,44 +127,83 @@ def require_same(option: str, folder: Path, old: dict[str, Any], new: DictConfig
     require(not differ, f"{option} {folder}: the run has another configuration: {shown}")
 
 
-def resumed(cfg: DictConfig) -> dict[str, Any]:
-    """The last checkpoint of the run in ``output_dir``, if it belongs to this configuration."""
-    from lit_mtrl.checkpoint import load
+def resumed(cfg: DictConfig) -> Saved:
+    """The last checkpoint of the run in ``output_dir``, if it belongs to this configuration; the first rank has `occupied` the folder.
+
+    Everything that the run will read or write again is looked at, nothing is changed. `ConfigError` if it cannot be used; what was
+    mended or is missing is in the result's notes.
+    """
+    from lit_mtrl import checkpoint
     from lit_mtrl.weights import saved_part
 
     folder = Path(cfg.output_dir)
-    path = folder / "checkpoints" / "last.ckpt"
     require_writable(folder)
-    require(path.is_file(), f"--resume {folder}: holds no checkpoints/last.ckpt; start the run without --resume")
-    if leads(cfg):
-        require_idle(folder)
-    checkpoint = load(path, "--resume")
-    part = saved_part(checkpoint, f"--resume {folder}")
-    require_same("--resume", folder, part["config"], cfg)
-    done = part["frames"]
     require(
-        done < cfg.frames,
-        f"--resume {folder}: finished at {done} frames; give a larger budget, such as frames={2 * done}",
+        exists(folder / "checkpoints"),
+        f"--resume {folder}: holds no checkpoints/last.ckpt; start the run without --resume",
     )
-    return checkpoint
+    found = checkpoint.find(folder / "checkpoints", "--resume")
+    part = saved_part(found.content, f"--resume {folder}")
+    require_same("--resume", folder, part["config"], cfg)
+    require(
+        found.frames < cfg.frames,
+        f"--resume {folder}: finished at {found.frames} frames; give a larger budget, such as frames={2 * found.frames}",
+    )
+    if not leads(cfg):
+        return found
+    _require_files(folder)
+    return replace(found, notes=(*found.notes, *_notes(folder, found, cfg)))
 
 
 def frames_done(cfg: DictConfig) -> int:
     """Frames of the last checkpoint of the run that ``cfg`` describes, 0 if there is none; `ConfigError` if the folder holds another run."""
     folder = Path(cfg.output_dir)
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    if not os.path.exists(checkpoint):  # also False where it may not be looked at, of which `require_writable` tells
+    if not exists(folder / "checkpoints"):
         return 0
-    try:
-        saved = yaml.safe_load((folder / "config.yaml").read_text())
-        require_same("--multirun", folder, saved, cfg)
-    except (OSError, yaml.YAMLError, AttributeError) as error:
-        raise ConfigError(
-            f"--multirun {folder}: its config.yaml cannot be read; restore it, or remove the folder"
-        ) from error
-    sidecars = list(checkpoint.parent.glob("last*/manifest.json"))
-    if len(sidecars) == 1:
-        return int(yaml.safe_load(sidecars[0].read_text())["frames"])
-    from lit_mtrl.checkpoint import load  # it was killed while it replaced one by the other: the checkpoint knows
+    _, saved = read_yaml(folder / "config.yaml", f"--multirun {folder}/config.yaml", "restore it, or remove the folder")
+    require_same("--multirun", folder, saved, cfg)
+    from lit_mtrl.checkpoint import frames_saved
 
-    return load(checkpoint, "--multirun")["lit_mtrl"]["frames"]
+    return frames_saved(folder / "checkpoints", "--multirun")
+
+
+def _busy(folder: Path) -> str:
+    return f"output_dir={folder}: another process is training there; stop it, or wait"
+
+
+def _require_files(folder: Path) -> None:
+    """Where the run will write a file there is none, or a file."""
+    for name in ("config.yaml", "run.json", "train.log"):
+        require(not (folder / name).is_dir(), f"{folder / name}: a folder where the run's file should be; move it away")
+
+
+def _notes(folder: Path, found: Saved, cfg: DictConfig) -> Iterator[str]:
+    """What has changed in ``folder`` since the checkpoint that should not have."""
+    if found.config and (wrong := difference(folder / "config.yaml", found.config)):
+        yield f"config.yaml {wrong.replace('were written', 'at the checkpoint')}; what it says now is used"
+    tables = {path.name for path in folder.glob("*.csv")} | {*found.tables}
+    yield from filter(None, (check(folder / name, found.tables.get(name)) for name in sorted(tables)))
+    evaluated, waiting, every = (
+        frames_of(folder / "eval.csv"),
+        _pending(folder),
+        cfg.epoch_frames * cfg.eval.every_epochs,
+    )
+    lacking = [frames for frames in range(every, found.frames + 1, every) if frames not in {*evaluated, waiting}]
+    if lacking:
+        yield f"eval.csv: lacks the evaluation at {', '.join(map(str, lacking))} frames"
+    best = folder / "checkpoints" / "best.ckpt"
+    if (best.exists() or evaluated - {waiting}) and (wrong := damage(best)):
+        yield f"checkpoints/best.ckpt: {wrong}; there is none until an evaluation is better than those before"
+
+
+def _pending(folder: Path) -> int | None:
+    """Frames of the weights that wait for their evaluation."""
+    from lit_mtrl.checkpoint import load
+    from lit_mtrl.evaluate import PENDING
+
+    path = folder / "checkpoints" / PENDING
+    if not path.exists():
+        return None
+    remedy = "remove it to continue without the evaluation that it waits for"
+    require(damage(path) is None, f"--resume {folder}: checkpoints/{PENDING}: {damage(path)}; {remedy}")
+    return load(path, "--resume")["lit_mtrl"]["frames"]

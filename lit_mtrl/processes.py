@@ -94,12 +94,15 @@ def claim(folder: Path, names: Sequence[str], count: int) -> Iterator[list[str]]
 
 
 def denied(path: Path) -> str | None:
-    """Why this process cannot write to a file or folder, or make it where it does not exist, with the remedy; None if it can."""
+    """Why this process cannot write to a file or folder, or make it where it does not exist, with the remedy; None if it can.
+
+    `FileNotFoundError` if another process removes it meanwhile.
+    """
     place = path.absolute()
     while not os.path.exists(place):  # False for what cannot be looked at, where `Path.exists` raises
         place = place.parent
     mode = os.W_OK | (os.X_OK if place.is_dir() else 0)
-    if place != path.absolute() and not place.is_dir():
+    if place != path.absolute() and os.path.exists(place) and not place.is_dir():
         return f"{place} is not a folder"
     if os.access(place, mode, effective_ids=os.access in os.supports_effective_ids):
         return None

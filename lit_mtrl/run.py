@@ -8,7 +8,7 @@ import socket
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,14 @@ from lit_mtrl.build import (
     default_workers,
     require_memory,
 )
-from lit_mtrl.checkpoint import find_sidecar
+from lit_mtrl.checkpoint import Saved
 from lit_mtrl.config.resolve import as_written
 from lit_mtrl.execution import resolve_mode
-from lit_mtrl.folder import LOCK, require_idle
+from lit_mtrl.files import replacing, trouble
 from lit_mtrl.labels import RUN, build_logger, counts, tags
 from lit_mtrl.logger import CSVLogger
 from lit_mtrl.make import make
-from lit_mtrl.processes import cores, die_with_parent, hold
+from lit_mtrl.processes import cores, die_with_parent
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.strategies import RanksStrategy
 from lit_mtrl.tables import keep_rows_until, to_json
@@ -44,15 +44,19 @@ from lit_mtrl.weights import require_fit
 log = logging.getLogger("lit_mtrl")
 
 
+class StoppedError(RuntimeError):
+    """The run has ended by an error that has been logged in one line."""
+
+
 class Run:
     """A run that is ready to train: agent, data module and Lightning trainer. One of its ranks, if it has several; the first writes."""
 
-    def __init__(self, cfg: DictConfig, checkpoint: dict[str, Any] | None = None):
-        """Build everything and touch no file; with ``checkpoint``, the run in ``output_dir`` will be continued from it."""
+    def __init__(self, cfg: DictConfig, saved: Saved | None = None):
+        """Build everything and touch no file; with ``saved``, the run in ``output_dir`` will be continued from it."""
         _quiet()
         lightning.seed_everything(cfg.seed, verbose=False)
-        self.cfg, self.folder, self.checkpoint = cfg, Path(cfg.output_dir), checkpoint
-        self.done = checkpoint["lit_mtrl"]["frames"] if checkpoint else 0
+        self.cfg, self.folder, self.saved = cfg, Path(cfg.output_dir), saved
+        self.done, checkpoint = (saved.frames, saved.content) if saved else (0, None)
         suite = build_suite(cfg)
         suite.check()
         callbacks = [
@@ -78,13 +82,12 @@ class Run:
             precision=cfg.engine.precision,
             log_frames=cfg.logger.log_frames,
         )
-        if checkpoint:
-            require_fit(self.agent, checkpoint.get("state_dict"), f"--resume {self.folder}")
         algorithm.objectives()  # raises on a wrong learning rate now, not after things have been started
         self.data = build_data(cfg, suite, algorithm, self.trainer.global_rank, ranks)
         self.trainer.fit_loop.max_epochs = self.data.epochs
-        if checkpoint:
-            self.data.resume_replay(find_sidecar(self.folder / "checkpoints", self.done))
+        if saved:
+            require_fit(self.agent, saved.content.get("state_dict"), f"--resume {saved.path}")
+            self.data.resume_replay(saved.sidecar)
         self.labels = {"tags": tags(cfg, suite), "parameters": counts(algorithm)}
         self.loggers: list[Any] = [CSVLogger(self.folder)] if self.first else []
         if self.first and "_target_" in cfg.logger:
@@ -118,12 +121,15 @@ class Run:
             if strategy.cluster_environment.creates_processes_externally:  # pyright: ignore[reportOptionalMemberAccess]
                 strategy.setup_environment()
         with self._records() if self.first else nullcontext():
-            path = self.folder / "checkpoints" / "last.ckpt" if self.checkpoint else None
+            path = self.saved.path if self.saved else None
             try:
                 self.trainer.fit(self.agent, self.data, ckpt_path=path, weights_only=True if path else None)
             except Exception as error:
+                reason = trouble(error, self.folder)
                 if not self.first:
-                    log.error("rank %d stopped: %s", self.trainer.global_rank, error)
+                    log.error("rank %d stopped: %s", self.trainer.global_rank, reason or error)
+                    if reason is not None:
+                        raise StoppedError(reason) from error
                 raise
             finally:
                 self.data.teardown("fit")
@@ -134,47 +140,49 @@ class Run:
 
     @contextmanager
     def _records(self) -> Iterator[None]:
-        """The run's folder, locked and ready: configuration, tags, log, tables that end at the checkpoint, and loggers that are connected."""
-        missing = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
+        """The run's folder, which the caller holds: configuration, tags, log, tables that end at the checkpoint, and loggers that are connected.
+
+        An error of the disk, or of a file in the folder, is raised as a `StoppedError` after it has been logged.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = hold(self.folder / LOCK)
-        except BlockingIOError:
-            require_idle(self.folder)
-            raise
-        try:
-            for logger in self.loggers:
-                if hasattr(logger, "connect"):
-                    logger.connect()
-        except ConfigError:
-            lock.close()
-            if missing:
-                (self.folder / LOCK).unlink()
-            for folder in missing:
-                folder.rmdir()
-            raise
-        OmegaConf.save(self.cfg, self.folder / "config.yaml")
-        run_id = next(filter(None, (getattr(logger, "run_id", None) for logger in self.loggers)), None)
-        (self.folder / RUN).write_text(to_json({**self.labels, "run_id": run_id}, indent=2) + "\n")
         for logger in self.loggers:
-            for name in ("config.yaml", RUN) if hasattr(logger, "log_artifact") else ():
-                logger.log_artifact(self.folder / name)
-        file = logging.FileHandler(self.folder / "train.log")
+            if hasattr(logger, "connect"):
+                logger.connect()
+        file = _LogFile(self.folder / "train.log")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(file)
-        for table in self.folder.glob("*.csv"):
-            keep_rows_until(table, self.done)
         try:
+            self._prepare()
             log.info("%s", self.describe())
             yield
             log.info("done at %s frames", f"{self.agent.frames:,}")
         except BaseException as error:
-            log.error("stopped at %s frames: %s", f"{self.agent.frames:,}", str(error) or type(error).__name__)
+            reason = trouble(error, self.folder)
+            log.error(
+                "stopped at %s frames: %s", f"{self.agent.frames:,}", reason or str(error) or type(error).__name__
+            )
+            if reason is not None:
+                raise StoppedError(reason) from error
             raise
         finally:
             log.removeHandler(file)
-            file.close()
-            lock.close()
+            with suppress(OSError):  # what could not be written has been said
+                file.close()
+
+    def _prepare(self) -> None:
+        with replacing(self.folder / "config.yaml") as new:
+            OmegaConf.save(self.cfg, new)
+        run_id = next(filter(None, (getattr(logger, "run_id", None) for logger in self.loggers)), None)
+        with replacing(self.folder / RUN) as new:
+            new.write_text(to_json({**self.labels, "run_id": run_id}, indent=2) + "\n")
+        for logger in self.loggers:
+            for name in ("config.yaml", RUN) if hasattr(logger, "log_artifact") else ():
+                logger.log_artifact(self.folder / name)
+        for note in self.saved.notes if self.saved else ():
+            log.warning("%s", note)
+        for table in sorted(self.folder.glob("*.csv")):
+            if dropped := keep_rows_until(table, self.done):
+                log.info("%s", dropped)
 
     def describe(self) -> str:
         """One line about what runs where."""
@@ -235,6 +243,29 @@ def _stop_together(trainer: lightning.Trainer) -> None:
 
 def _workers_before(checkpoint: dict[str, Any] | None) -> int | None:
     return checkpoint["lit_mtrl"]["config"]["collector"]["workers"] if checkpoint else None
+
+
+class _LogFile(logging.FileHandler):
+    """A file that cannot be written is said once, and training goes on."""
+
+    failed = False
+
+    def __init__(self, path: Path):
+        super().__init__(path, delay=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.failed:
+            self.failed = True
+            log.warning("%s: %s; lines may be missing there", self.baseFilename, error.strerror)
 
 
 class _AboveTheBar(logging.StreamHandler):

@@ -30,6 +30,12 @@ def own_log():
     log.propagate = True
 
 
+@pytest.fixture(autouse=True)
+def no_power_cut(monkeypatch: pytest.MonkeyPatch):
+    """Tests in this process do not wait for the disk, whose state after a power cut they cannot see."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
 @pytest.fixture
 def cli(tmp_path: Path):
     """``cli("fit", ...)`` runs ``python -m lit_mtrl`` in an empty folder and returns the finished process."""

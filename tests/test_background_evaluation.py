@@ -21,7 +21,7 @@ from torch import nn
 import lit_mtrl.callbacks.evaluation
 from lit_mtrl.callbacks.checkpoint import Checkpoint
 from lit_mtrl.callbacks.evaluation import Evaluation
-from lit_mtrl.checkpoint import find_sidecar, load
+from lit_mtrl.checkpoint import find, load
 from lit_mtrl.compose import compose
 from lit_mtrl.data.module import DataModule
 from lit_mtrl.envs.probes import Probes
@@ -29,6 +29,7 @@ from lit_mtrl.evaluate import PENDING, Evaluator
 from lit_mtrl.evaluate import Evaluation as Result
 from lit_mtrl.folder import resumed
 from lit_mtrl.logger import CSVLogger
+from lit_mtrl.manifest import exists
 from lit_mtrl.run import Run
 from lit_mtrl.spec import ConfigError
 from lit_mtrl.tables import append_rows, keep_rows_until
@@ -84,7 +85,8 @@ class Data(DataModule):
     """Of a module only what the callbacks need."""
 
     def __init__(self):
-        self.suite, self.replay = SUITE, SimpleNamespace(dumps=lambda path: path.mkdir())  # pyright: ignore
+        self.suite, self.replay = SUITE, SimpleNamespace(dumps=lambda path: path.mkdir() or {})  # pyright: ignore
+        self.resumed = None
 
 
 def train(
@@ -115,13 +117,11 @@ def train(
         world_size=1,
         strategy=SingleDeviceStrategy(),
     )
-    last = folder / "checkpoints" / "last.ckpt"
-    if last.exists():
-        saved = load(last, "")
-        agent.frames = saved["lit_mtrl"]["frames"]
-        find_sidecar(last.parent, agent.frames)
-        actor.weight.copy_(saved["state_dict"]["algorithm.actor.weight"])
-        checkpoint.load_state_dict(saved["callback"])
+    if exists(folder / "checkpoints"):
+        saved = find(folder / "checkpoints", "")
+        agent.frames, trainer.datamodule.resumed = saved.frames, saved.sidecar
+        actor.weight.copy_(saved.content["state_dict"]["algorithm.actor.weight"])
+        checkpoint.load_state_dict(saved.content["callback"])
     for table in folder.glob("*.csv"):
         keep_rows_until(table, agent.frames)
     evaluation.on_train_start(trainer, agent)
@@ -148,7 +148,7 @@ def compare(one: Path, two: Path) -> None:
         a, b = (load(run / "checkpoints" / f"{name}.ckpt", "") for run in (one, two))
         same(a["state_dict"], b["state_dict"])
         assert a["lit_mtrl"]["frames"] == b["lit_mtrl"]["frames"]
-    left = {p.name for p in (two / "checkpoints").iterdir()} - {"last.old"}  # the last thing to go
+    left = {p.name for p in (two / "checkpoints").iterdir()} - {"last.old", "last.ckpt.old"}
     assert left == {"best.ckpt", "last", "last.ckpt"}
 
 

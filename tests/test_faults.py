@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from lit_mtrl.checkpoint import find_sidecar, load
+from lit_mtrl.checkpoint import find
 
 LONG = ["--config", "debug", "frames=6000"]
 
 
 def check_kept(run: Path) -> None:
-    checkpoint = load(run / "checkpoints" / "last.ckpt", "")
-    assert checkpoint["lit_mtrl"]["frames"] == 300
-    assert all(p.isfinite().all() for p in checkpoint["state_dict"].values())
-    assert find_sidecar(run / "checkpoints", 300).name == "last"
+    found = find(run / "checkpoints", "")
+    assert found.frames == 300 and not found.notes
+    assert all(p.isfinite().all() for p in found.content["state_dict"].values())
+    assert (found.path.name, found.sidecar.name) == ("last.ckpt", "last")
 
 
 @pytest.mark.parametrize("weighting", ["mean", "pcgrad", "famo"])

@@ -22,12 +22,12 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 
 from lit_mtrl.algos.base import Algorithm
-from lit_mtrl.checkpoint import replay_folders
 from lit_mtrl.data.ahead import Ahead
 from lit_mtrl.data.collect import TaskCollector, require_workers
 from lit_mtrl.data.place import DEVICES, Place, faster_device, place_replay, require_cuda
 from lit_mtrl.data.replay import PerTaskReplay
 from lit_mtrl.envs.base import Suite
+from lit_mtrl.manifest import replay_folders
 from lit_mtrl.policies import EXPLORE, RANDOM
 from lit_mtrl.ranks import Ranks
 from lit_mtrl.spec import DONE, EPISODE_LENGTH, EPISODE_RETURN, STORED, SUCCESS, require
@@ -119,6 +119,8 @@ class DataModule(lightning.LightningDataModule):
         self.replay: PerTaskReplay | None = None
         self._ahead: Ahead | None = None
         self._replay_path: Path | None = None
+        self.resumed: Path | None = None
+        """The sidecar that this run was continued from, until the next checkpoint is written."""
 
     @property
     def epochs(self) -> int:
@@ -220,7 +222,7 @@ class DataModule(lightning.LightningDataModule):
 
     def resume_replay(self, path: Path) -> None:
         """Fill the replay from the checkpoint's sidecar ``path`` when training starts."""
-        self._replay_path = path
+        self._replay_path = self.resumed = path
 
     def _load_replay(self, replay: PerTaskReplay, sidecar: Path) -> None:
         """The replay of this rank, or, of a run that had another number of ranks, a share of all."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import logging
-import shutil
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +15,9 @@ from torchrl.data import LazyTensorStorage, ReplayBuffer
 from torchrl.data.replay_buffers.samplers import Sampler
 from torchrl.data.replay_buffers.storages import Storage
 
+from lit_mtrl import files
+from lit_mtrl.data import saved
+from lit_mtrl.files import Sum
 from lit_mtrl.spec import require
 
 log = logging.getLogger("lit_mtrl")
@@ -114,20 +117,28 @@ class PerTaskReplay:
         assert isinstance(chunk, TensorDict)
         return chunk.unflatten(0, rows.shape)
 
-    def dumps(self, path: Path) -> None:
-        """Write what is held, cursor and random state into the folder ``path``, in place of what it held."""
-        shutil.rmtree(path, ignore_errors=True)
+    def dumps(self, path: Path) -> dict[str, Sum]:
+        """Write what is held, cursor and random state into the folder ``path``, in place of what it held.
+
+        Returns size and checksum of each file by its name in ``path``; raises `OSError` where the disk is full.
+        """
+        files.remove(path)
         path.mkdir(parents=True)
+        sums: dict[str, Sum] = {}
         if len(self):
-            self.buffer.storage[: len(self)].to("cpu").memmap(path / "transitions")
-        state = {"writer": self.buffer.writer.state_dict(), "sampler": self.sampler.state_dict()}
-        torch.save(state, path / "state.pt")
+            held = saved.save(self.buffer.storage[: len(self)], path / "transitions")
+            sums = {f"transitions/{name}": found for name, found in held.items()}
+        state = io.BytesIO()
+        torch.save({"writer": self.buffer.writer.state_dict(), "sampler": self.sampler.state_dict()}, state)
+        sums["state.pt"] = files.write(path / "state.pt", [state.getbuffer()])
+        files.sync(path)
+        return sums
 
     def loads(self, path: Path) -> None:
         """Continue from what `dumps` wrote, wherever that replay was; call it on an empty replay of the same capacity."""
         state = torch.load(path / "state.pt", weights_only=True)
         if (path / "transitions").exists():
-            self.extend(TensorDict.load_memmap(path / "transitions"))
+            self.extend(saved.load(path / "transitions"))
         self.buffer.writer.load_state_dict(state["writer"])
         self.sampler.load_state_dict(state["sampler"])
 
@@ -139,7 +150,7 @@ class PerTaskReplay:
         """
         if not all((path / "transitions").exists() for path in paths):
             return  # saved during the warm start, empty
-        held = [TensorDict.load_memmap(path / "transitions") for path in paths]
+        held = [saved.load(path / "transitions") for path in paths]
         oldest = [torch.load(path / "state.pt", weights_only=True)["writer"]["_cursor"] for path in paths]
         size, owners = len(held[0]), len(held)
         capacity = self.buffer.storage.max_size  # pyright: ignore[reportAttributeAccessIssue]
