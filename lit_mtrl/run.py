@@ -30,7 +30,7 @@ from lit_mtrl.processes import cores, die_with_parent, hold
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.strategies import RanksStrategy
 from lit_mtrl.tables import keep_rows_until, to_json
-from lit_mtrl.weights import require_fit
+from lit_mtrl.weights import require_continuable
 
 log = logging.getLogger("lit_mtrl")
 
@@ -66,7 +66,7 @@ class Run:
             log_frames=cfg.logger.log_frames,
         )
         if checkpoint:
-            require_fit(self.agent, checkpoint.get("state_dict"), f"--resume {self.folder}")
+            require_continuable(self.agent, checkpoint, f"--resume {self.folder}")
         algorithm.objectives()  # raises on a wrong learning rate now, not after things have been started
         self.data = build_data(cfg, suite, algorithm, self.trainer.global_rank, ranks)
         self.trainer.fit_loop.max_epochs = self.data.epochs
