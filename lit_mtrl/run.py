@@ -39,7 +39,7 @@ from lit_mtrl.processes import cores, die_with_parent
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.strategies import RanksStrategy
 from lit_mtrl.tables import keep_rows_until, to_json
-from lit_mtrl.weights import require_fit
+from lit_mtrl.weights import require_continuable
 
 log = logging.getLogger("lit_mtrl")
 
@@ -86,7 +86,7 @@ class Run:
         self.data = build_data(cfg, suite, algorithm, self.trainer.global_rank, ranks)
         self.trainer.fit_loop.max_epochs = self.data.epochs
         if saved:
-            require_fit(self.agent, saved.content.get("state_dict"), f"--resume {saved.path}")
+            require_continuable(self.agent, saved.content, f"--resume {saved.path}")
             self.data.resume_replay(saved.sidecar)
         self.labels = {"tags": tags(cfg, suite), "parameters": counts(algorithm)}
         self.loggers: list[Any] = [CSVLogger(self.folder)] if self.first else []

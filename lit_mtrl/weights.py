@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,6 +11,13 @@ from lit_mtrl.spec import require
 
 PARTS = {"frames": (int, "a whole number"), "tasks": (list, "a list of names"), "config": (dict, "a mapping")}
 """Keys of the agent's part that `saved_part` asks for, with their types, in Python and in words."""
+TRAINING = {
+    **{"optimizer_states": list, "lr_schedulers": list, "loops": dict, "callbacks": dict, "DataModule": dict},
+    **{"epoch": int, "global_step": int, "pytorch-lightning_version": str},
+}
+"""What Lightning has put beside the weights; without some of it, it would go on in silence, from another place."""
+PROGRESS = {"updates": int, "recent": list}
+MOMENTS = ("exp_avg", "exp_avg_sq")
 REMEDY = "use one that fit has written"
 PREFIX = "algorithm."
 """Of the algorithm's weights among those of the agent."""
@@ -50,6 +57,45 @@ def load_algorithm(algorithm: nn.Module, checkpoint: Mapping[str, Any], where: s
     own = {key.removeprefix(PREFIX): value for key, value in state.items() if str(key).startswith(PREFIX)}
     require_fit(algorithm, own, where)
     algorithm.load_state_dict(own)
+
+
+def require_continuable(agent: Any, checkpoint: Mapping[str, Any], where: str) -> None:
+    """`ConfigError` as `require_fit`, and unless all is there that training goes on from, Adam's moments in the right shapes.
+
+    Fused Adam reads and writes beside moments of other shapes.
+    """
+    require_fit(agent, checkpoint.get("state_dict"), where)
+    for names, content in ((TRAINING, checkpoint), (PROGRESS, checkpoint["lit_mtrl"])):
+        lacking = [name for name, kind in names.items() if not isinstance(content.get(name), kind)]
+        require(not lacking, f"{where}: holds no {', '.join(lacking)}; {REMEDY}")
+    pairs = all(isinstance(pair, list) and len(pair) == 2 for pair in checkpoint["lit_mtrl"]["recent"])
+    require(pairs, f"{where}: its 'recent' are not pairs of success and return; {REMEDY}")
+    moved = [objective.params for objective in agent.algorithm.objectives()]
+    moved += [w.optimizer().param_groups[0]["params"] for w in agent.weightings.values() if w.optimizer() is not None]
+    states = checkpoint["optimizer_states"]
+    require(
+        len(states) == len(moved) and all(map(_is_of, states, moved)),
+        f"{where}: the state of its optimizers does not fit its configuration; {REMEDY}",
+    )
+
+
+def _is_of(state: Any, params: Sequence[Tensor]) -> bool:
+    """Whether it is the state of an optimizer of ``params``, before or after its first step."""
+    if not isinstance(state, Mapping) or not isinstance(state.get("state"), Mapping):
+        return False
+    groups, found = state.get("param_groups"), state["state"]
+    one = isinstance(groups, list) and len(groups) == 1 and isinstance(groups[0], Mapping)
+    if not one or groups[0].get("params") != list(range(len(params))):  # pyright: ignore[reportOptionalSubscript]
+        return False
+    if set(found) not in (set(), set(range(len(params)))) or not all(
+        isinstance(each, Mapping) for each in found.values()
+    ):
+        return False
+    return all(
+        isinstance(each.get(key), Tensor) and each[key].shape == params[i].shape and each[key].dtype == params[i].dtype
+        for i, each in found.items()
+        for key in MOMENTS
+    )
 
 
 def _shown(shapes: Mapping[str, Any], key: str) -> str:

@@ -15,6 +15,7 @@ from lit_mtrl.callbacks.evaluation import Evaluation
 from lit_mtrl.envs.metaworld import MetaWorld
 from lit_mtrl.envs.probes import Probes
 from lit_mtrl.evaluate import Evaluator, OfficialEvaluator
+from lit_mtrl.weights import PROGRESS, TRAINING
 from tests.test_cli import run
 from tests.test_evaluate import make_actor
 
@@ -162,6 +163,29 @@ OF_TEST: dict[str, tuple[Callable[[dict], None], str]] = {
 }
 
 
+def first_moment(value: Any) -> Callable[[dict], None]:
+    return lambda checkpoint: checkpoint["optimizer_states"][0]["state"][0].update(exp_avg=value)
+
+
+OF_RESUME: dict[str, tuple[Callable[[dict], None], str]] = {
+    **{key: (remove(key), f"holds no {key}") for key in TRAINING},
+    **{f"no {key}": (remove("lit_mtrl", key), f"holds no {key}") for key in PROGRESS},
+    "recent": (put([1, 2], "lit_mtrl", "recent"), "its 'recent' are not pairs"),
+    "optimizers": (put([], "optimizer_states"), "the state of its optimizers does not fit"),
+    "no state": (put([1, 2, 3], "optimizer_states"), "the state of its optimizers does not fit"),
+    "fewer parameters": (
+        lambda checkpoint: checkpoint["optimizer_states"][0]["param_groups"][0]["params"].pop(),
+        "the state of its optimizers does not fit",
+    ),
+    "fewer moments": (
+        lambda checkpoint: checkpoint["optimizer_states"][0]["state"].pop(0),
+        "the state of its optimizers does not fit",
+    ),
+    "shape of a moment": (first_moment(torch.zeros(3)), "the state of its optimizers does not fit"),
+    "type of a moment": (first_moment(None), "the state of its optimizers does not fit"),
+}
+
+
 def damaged(trained: Path, change: Callable[[dict], None], path: Path) -> str:
     checkpoint = torch.load(trained, weights_only=True)
     change(checkpoint)
@@ -175,9 +199,9 @@ def test_a_damaged_checkpoint_is_one_line(case: str, trained: Path, tmp_path: Pa
     assert said in refused("test", "--ckpt", damaged(trained, change, tmp_path / "x.ckpt"))
 
 
-@pytest.mark.parametrize("case", DAMAGED)
+@pytest.mark.parametrize("case", [*DAMAGED, *OF_RESUME])
 def test_a_damaged_checkpoint_is_not_continued(case: str, trained: Path) -> None:
-    change, said = DAMAGED[case]
+    change, said = (DAMAGED | OF_RESUME)[case]
     whole = trained.read_bytes()
     try:
         damaged(trained, change, trained)
