@@ -194,7 +194,7 @@ def test_another_file_is_damaged(name: str, way: str, run: Path, runs: Path) -> 
     started = log.read_bytes() if log.is_file() else b""
     refused = resume(run)
     if refused:
-        assert name in refused or "configuration" in refused or "config" in refused
+        assert name == "config.yaml" or name in refused
         return
     compare(run, runs / "whole")
     said = new_lines(run, started if name == "train.log" else before)
@@ -293,7 +293,7 @@ def test_a_checkpoint_of_other_shapes(run: Path) -> None:
     torch.save(content, path)
     older(run)
     before = (run / "config.yaml").stat().st_mtime_ns
-    assert f"its weights do not fit the configuration: 1 differ, such as {name} (" in resume(run)
+    assert f"weights do not fit its configuration: {name} (" in resume(run)
     assert (run / "config.yaml").stat().st_mtime_ns == before
 
 
