@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import ROOT
 
 LAYERS = {
-    0: ("spec", "suggest", "processes"),
+    0: ("spec", "suggest", "processes", "addresses"),
     1: ("nets", "weighting", "envs", "policies", "critics", "ranks"),
     2: (
         "algos",
@@ -21,7 +21,10 @@ LAYERS = {
         "evaluate",
         "players",
         "checkpoint",
+        "mlflow_queue",
+        "mlflow_sender",
         "mlflow_store",
+        "mlflow_sync",
         "mlflow_view",
         "tables",
         "stats",

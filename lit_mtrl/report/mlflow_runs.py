@@ -10,13 +10,12 @@ from urllib.parse import unquote, urlparse
 
 import numpy as np
 
-from lit_mtrl.mlflow_store import SQLITE, checked_uri, environment, first_line, import_mlflow, public
+from lit_mtrl.addresses import public, require_no_credentials
+from lit_mtrl.mlflow_store import answering, checked_uri, client_uri, database_of, first_line, import_mlflow
 from lit_mtrl.report.runs import FILES, FINISHED, Recorded, labels_of, read_folder
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.suggest import unknown
 
-ANSWER = 8
-"""Seconds that a server has to answer."""
 PAGE = 200
 UI = "http://127.0.0.1:5000"
 PARENT = "sweep_parent"
@@ -27,13 +26,14 @@ def read_mlflow(uri: str, experiments: Sequence[str], ui: str = UI) -> list[Reco
 
     Raises `ConfigError`, within seconds, for a store that cannot be read and an experiment that it lacks. Creates no store.
     """
+    require_no_credentials("--ui", ui)  # the report's page would have it in every link
     uri = checked_uri(uri)
-    path = Path(uri.removeprefix(SQLITE))
-    missing = uri.startswith(SQLITE) and not (path.is_file() and path.stat().st_size)
+    path = database_of(uri)
+    missing = path is not None and not (path.is_file() and path.stat().st_size)
     require(not missing, unreadable(uri, "no such file"))
-    with environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT=str(ANSWER)):
+    with answering():
         try:
-            return _read(import_mlflow().MlflowClient(uri), experiments, ui.rstrip("/"))
+            return _read(_client(uri), experiments, ui.rstrip("/"))
         except ConfigError:
             raise
         except Exception as error:  # SQLAlchemy's, requests' and the system's errors come through MLflow unchanged
@@ -44,6 +44,10 @@ def unreadable(uri: str, reason: str) -> str:
     """The message of a `ConfigError` about the address, with the remedy."""
     remedy = "give the store that fit has written to, such as sqlite:///mlflow.db, or folders of runs"
     return f"--tracking-uri {public(uri)}: {reason}; {remedy}"
+
+
+def _client(uri: str) -> Any:
+    return import_mlflow().MlflowClient(client_uri(checked_uri(uri)))
 
 
 def _read(client: Any, names: Sequence[str], ui: str) -> list[Recorded]:
@@ -93,7 +97,7 @@ def _read_files(folder: Path, run: Any) -> Recorded:
 
 def find_sweeps(uri: str, experiments: Sequence[str]) -> list[str]:
     """Ids of the sweeps' own runs in ``experiments``, which exist."""
-    client = import_mlflow().MlflowClient(checked_uri(uri))
+    client = _client(uri)
     ids = [client.get_experiment_by_name(name).experiment_id for name in experiments]
     return [run.info.run_id for run in client.search_runs(ids, f"tags.{PARENT} != ''")]
 
@@ -101,7 +105,7 @@ def find_sweeps(uri: str, experiments: Sequence[str]) -> list[str]:
 def log_report(uri: str, runs: Sequence[str], folder: Path) -> None:
     """Put what `write_report` made into the runs, as artifact ``report``."""
     for run_id in runs:
-        client = import_mlflow().MlflowClient(checked_uri(uri))
+        client = _client(uri)
         for path in ("index.html", "figures", "tables"):
             upload = client.log_artifacts if (folder / path).is_dir() else client.log_artifact
             upload(run_id, str(folder / path), f"report/{path}" if (folder / path).is_dir() else "report")
