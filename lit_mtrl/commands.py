@@ -42,7 +42,10 @@ def fit(args: argparse.Namespace) -> int:
         print(OmegaConf.to_yaml(cfg), end="")
         return 0
     if args.resume is not None:
-        return _train(cfg, resumed(cfg))
+        from lit_mtrl.completion import complete
+
+        code = complete(cfg)
+        return _train(cfg, resumed(cfg)) if code is None else code
     if leads(cfg):
         require_free(Path(cfg.output_dir))
     return _train(cfg, None)

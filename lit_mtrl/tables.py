@@ -18,6 +18,17 @@ def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     return out
 
 
+def safe_cell(value: Any) -> Any:
+    """The value for a CSV file that others open: an apostrophe before text that a spreadsheet would take for a formula. Numbers stay as they are."""
+    if not isinstance(value, str) or not value.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
 def append_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Add ``rows``, all of the same keys, to a CSV file; their keys are its header if it is new."""
     new = not path.exists()

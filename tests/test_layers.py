@@ -36,6 +36,7 @@ LAYERS = {
         "cli",
         "commands",
         "compose",
+        "completion",
         "multirun",
         "study",
         "folder",

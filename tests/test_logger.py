@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import logging
 import math
 import multiprocessing
 import os
@@ -13,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +20,8 @@ import pytest
 import lit_mtrl.mlflow_store
 from lit_mtrl import mlflow_sender
 from lit_mtrl.logger import CSVLogger, MLflowLogger
+from lit_mtrl.mlflow_store import checked_uri, client_uri, import_mlflow
+from lit_mtrl.report import read_mlflow
 from lit_mtrl.spec import ConfigError
 from lit_mtrl.tables import keep_rows_until
 
@@ -42,10 +44,13 @@ PARAMS = {
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with MLflow's tables: making one takes seconds, so tests copy it."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    path = tmp_path_factory.mktemp("mlflow") / "a b%20?#é" / "mlflow.db"
+    path.parent.mkdir()
     logger = MLflowLogger(f"sqlite:///{path}", "first", "run", {}, {}, path.parent)
     logger.connect()
     logger.finalize("success")
+    assert {file.name for file in path.parent.iterdir()} == {"mlflow.db", "mlflow.db.lock", "mlflow.queue"}
+    assert list(path.parent.parent.iterdir()) == [path.parent]
     return path
 
 
@@ -251,6 +256,48 @@ def test_parallel_threads_make_one_experiment(make: Callable[..., MLflowLogger],
         logger.finalize("success")
     assert len({logger.run_id for logger in loggers}) == 3
     assert [e.name for e in client(tmp_path).search_experiments()].count("mt10") == 1
+
+
+@pytest.mark.parametrize("name", ["a b#é", "a%20b", "a b%20?#é'\"&x=1"])
+@pytest.mark.parametrize("given", [False, True])
+def test_any_character_in_the_path_of_a_store(
+    name: str, given: bool, migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Database and files lie where they were asked for, and nothing lies elsewhere; also when they are read."""
+    folder = tmp_path / "in" / name
+    folder.mkdir(parents=True)
+    shutil.copyfile(migrated, folder / "mlflow.db")
+    (folder / "eval.csv").write_text("frames,task,success\n")
+    monkeypatch.chdir(tmp_path if given else folder)
+    uri = f"sqlite:///in/{name}/mlflow.db" if given else None
+    logger = MLflowLogger(uri, "odd", "run", {"method": "sac"}, {}, folder)
+    logger.connect()
+    logger.log_metrics({"a": 1.0}, step=1)
+    logger.log_artifact(folder / "eval.csv")
+    logger.finalize("success")
+    assert logger.left == 0 and logger.run_id
+    address = uri or "sqlite:///mlflow.db"
+    (run,) = read_mlflow(address, ["odd"])
+    assert run.status == "finished" and run.source == f"MLflow run {logger.run_id}"
+    store = import_mlflow().MlflowClient(client_uri(checked_uri(address)))
+    assert store.get_run(logger.run_id).data.metrics == {"a": 1.0}
+    files = [path.relative_to(folder).parts for path in folder.rglob("*") if path.is_file()]
+    kept = {("mlartifacts", logger.run_id, "artifacts", "eval.csv")}
+    assert set(files) == {("mlflow.db",), ("mlflow.db.lock",), ("mlflow.queue",), ("eval.csv",)} | kept
+    assert [path for path in tmp_path.rglob("*") if not path.is_relative_to(folder)] == [tmp_path / "in"]
+
+
+def test_options_of_sqlalchemy_are_no_path(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has options after the path"):
+        MLflowLogger(f"sqlite:///{tmp_path}/mlflow.db?timeout=30", "mt10", "run", {}, {}, tmp_path)
+
+
+def test_sqlalchemy_that_cannot_name_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before version 2.1 it read no percent codes."""
+    monkeypatch.setattr("sqlalchemy.make_url", lambda uri: SimpleNamespace(database=uri.split(":///")[1].split("?")[0]))
+    assert client_uri("sqlite:////a%20b/mlflow.db") == "sqlite+pysqlite:////a%20b/mlflow.db"
+    with pytest.raises(ConfigError, match=r"^logger.tracking_uri=sqlite:////a\?b/mlflow.db: SQLAlchemy before"):
+        client_uri("sqlite:////a?b/mlflow.db")
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from lit_mtrl.report.style import compact
+from lit_mtrl.tables import safe_cell
 
 NOT_AVAILABLE = "n/a"
 TALL = 25
@@ -29,8 +30,8 @@ LONG = 36
 
 
 def write(table: pd.DataFrame, shown: Sequence[pd.DataFrame], folder: Path, name: str) -> None:
-    """``<name>.csv`` of the table, ``<name>.md`` of what is shown of it."""
-    table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+    """``<name>.csv`` of the table, ``<name>.md`` of what is shown of it. No cell of either is a formula or markup."""
+    table.map(safe_cell).rename(columns=safe_cell).to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
     (folder / f"{name}.md").write_text("\n".join(map(to_markdown, shown)))
 
 
