@@ -46,10 +46,10 @@ class Server:
         command += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db", "--workers", "1"]
         command += ["--artifacts-destination", f"{self.folder}/files"]
         env = {**environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        log = (self.folder / "server.log").open("a")
-        self._process = subprocess.Popen(
-            command, cwd=self.folder, env=env, stdout=log, stderr=log, start_new_session=True
-        )
+        with (self.folder / "server.log").open("a") as log:
+            self._process = subprocess.Popen(
+                command, cwd=self.folder, env=env, stdout=log, stderr=log, start_new_session=True
+            )
         wait_for(self._answers, 120)
 
     def stop(self) -> None:
@@ -72,9 +72,10 @@ class Training:
 
     def __init__(self, folder: Path, *args: str):
         self.run = folder / "outputs" / "debug" / NAME
-        self._log = (folder / "fit.log").open("a+")
+        self._log = folder / "fit.log"
         command = [sys.executable, "-m", "lit_mtrl", "fit", *args]
-        self.process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=self._log, stderr=self._log)
+        with self._log.open("a") as log:
+            self.process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=log, stderr=log)
 
     def until(self, frames: int) -> None:
         """Wait until ``frames`` have been logged."""
@@ -93,8 +94,7 @@ class Training:
         return self.process.wait(300)
 
     def said(self) -> str:
-        self._log.seek(0)
-        return self._log.read()
+        return self._log.read_text()
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> None:
@@ -140,7 +140,7 @@ def test_server_goes_away_and_comes_back(moment: str, server: Server, tmp_path: 
     training.until({"beginning": 60, "middle": 2400, "end": 4800}[moment])
     server.stop()
     if moment == "end":
-        wait_for(lambda: "done" in training.said() or finished(training.run, frames), 300)
+        wait_for(lambda: any(step >= frames for step, _ in logged(training.run / "metrics.csv")), 300)
         time.sleep(30)
     else:
         training.until({"beginning": 1800, "middle": 4200}[moment])
@@ -149,10 +149,6 @@ def test_server_goes_away_and_comes_back(moment: str, server: Server, tmp_path: 
     assert training.end() == 0, training.said()
     check(server.address, training.run)
     assert "Traceback" not in training.said()
-
-
-def finished(run: Path, frames: int) -> bool:
-    return any(step >= frames for step, _ in logged(run / "metrics.csv"))
 
 
 def test_server_away_for_longer_than_a_run_waits(server: Server, tmp_path: Path) -> None:
@@ -189,9 +185,8 @@ def test_killed_twice_and_resumed(kind: str, request: pytest.FixtureRequest, tmp
     manifest = training.run / "checkpoints" / "last" / "manifest.json"
     wait_for(lambda: manifest.exists() and "4500" in manifest.read_text(), 300)
     training.kill()
-    while (code := Training(tmp_path, *resume).end()) == 0:
-        pass
-    assert code == 2 and "finished at 4500 frames" in training.said()
+    codes = [Training(tmp_path, *resume).end() for _ in range(2)]  # the first ends what may be left open
+    assert codes in ([0, 2], [2, 2]) and "finished at 4500 frames" in training.said()
     check(uri, training.run)
 
 
