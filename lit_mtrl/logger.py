@@ -14,7 +14,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 
 from lit_mtrl.addresses import SQLITE, public, require_no_credentials
-from lit_mtrl.mlflow_queue import QUEUE, Queue
+from lit_mtrl.mlflow_queue import QUEUE, Points, Queue
 from lit_mtrl.mlflow_sender import Sender
 from lit_mtrl.mlflow_store import (
     ARTIFACTS,
@@ -128,7 +128,7 @@ class MLflowLogger(Logger):
         self._client: Any = None
         self._queue = Queue(self.folder / QUEUE)
         self._sender: Sender | None = None
-        self._repeated: dict[int, set[str]] = {}
+        self._repeated: Points = {}
 
     @property
     def name(self) -> str:

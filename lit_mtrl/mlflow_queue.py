@@ -29,7 +29,7 @@ LINES = 200
 """Lines that are read, sent and acknowledged together."""
 FINISHED, KILLED = "FINISHED", "KILLED"
 
-Points = dict[int, set[str]]
+Points = dict[int, frozenset[str]]
 """Step to names of metrics."""
 
 
@@ -66,22 +66,32 @@ class Queue:
 
     def load(self, repair: bool = False) -> State | None:
         """What the file holds, None if there is none or it is damaged. A last line that was cut short by a kill does not count; ``repair`` removes it."""
+        state, left, at = State(), [], 0
+        seen: dict[frozenset[str], frozenset[str]] = {}
         try:
-            lines = self.path.read_bytes().splitlines(keepends=True)
-            if lines and not lines[-1].endswith(b"\n"):
-                lines.pop()
-                if repair:
-                    os.truncate(self.path, sum(map(len, lines)))
+            with self.path.open("rb") as file:
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    entry = _decoded(line)
+                    if entry is None or (at == 0 and "run" not in entry):
+                        return None
+                    left.append((at, entry))
+                    if "metrics" in entry:
+                        names = state.points.get(entry["step"], frozenset()) | frozenset(entry["metrics"])
+                        state.points[entry["step"]] = seen.setdefault(names, names)
+                    elif _tell(state, at, entry):
+                        left = [each for each in left if each[0] >= state.sent]
+                    at += len(line)
+            if repair and at < self.size():
+                os.truncate(self.path, at)
         except OSError:
             return None
-        entries, at = [], 0
-        for line in lines:
-            entry = _decoded(line)
-            if entry is None:
-                return None
-            entries.append((at, entry))
-            at += len(line)
-        return _state(entries) if entries and "run" in entries[0][1] else None
+        if not state.run:
+            return None
+        state.others = {entry["of"]: entry["end"] for _, entry in left if entry.get("of", state.run) != state.run}
+        state.waiting = waiting(left, state.opened, state.run) + len(state.files)
+        return state
 
     def start(self, run: str) -> None:
         """Make the file anew, for ``run``."""
@@ -172,21 +182,16 @@ def logged(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
                 continue
 
 
-def _state(entries: list[tuple[int, dict[str, Any]]]) -> State:
-    state = State(run=entries[0][1]["run"])
-    for at, entry in entries:
-        if "run" in entry:
-            state.opened, state.ended = at, ""
-        elif "metrics" in entry:
-            state.points.setdefault(entry["step"], set()).update(entry["metrics"])
-        elif entry.get("of") == state.run:
-            state.ended = entry["end"]
-        elif "sent" in entry:
-            state.sent, state.files = entry["sent"], [(file, into) for file, into in entry["files"]]
-    left = [(at, entry) for at, entry in entries if at >= state.sent]
-    state.others = {entry["of"]: entry["end"] for _, entry in left if entry.get("of", state.run) != state.run}
-    state.waiting = waiting(left, state.opened, state.run) + len(state.files)
-    return state
+def _tell(state: State, at: int, entry: dict[str, Any]) -> bool:
+    """Take what an entry without points says into the state; whether lines before some byte no longer matter."""
+    if "run" in entry:
+        state.run, state.opened, state.ended = entry["run"], at, ""
+    elif entry.get("of") == state.run:
+        state.ended = entry["end"]
+    elif "sent" in entry:
+        state.sent, state.files = entry["sent"], [(file, into) for file, into in entry["files"]]
+        return True
+    return False
 
 
 def waiting(entries: list[tuple[int, dict[str, Any]]], opened: int, run: str) -> int:

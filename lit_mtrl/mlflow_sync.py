@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from lit_mtrl.mlflow_queue import Points, Queue, State, logged
@@ -15,6 +18,7 @@ KEY = 250
 """MLflow's limit of the characters of a name."""
 
 
+@cache
 def key_of(text: str) -> str:
     """The name that MLflow allows: other characters become ``_``."""
     return re.sub(r"[^\w\-. :/]", "_", text)[:KEY]
@@ -26,33 +30,31 @@ def opened(client: Any, queue: Queue, run: str, done: int, new: bool) -> State:
     A queue holds every point of ``metrics.csv``. Where that is not so, or the queue is missing or damaged, it is made anew from what the store
     says that it has. Points until ``done`` that are nowhere but in ``metrics.csv`` are queued.
     """
-    rows = [
-        (frames, {key_of(key): x for key, x in row.items()})
-        for frames, row in logged(queue.path.with_name("metrics.csv"))
-    ]
+    table = queue.path.with_name("metrics.csv")
     state = queue.load(repair=True)
-    if state is None or state.run != run or (not new and _lacking(rows, state.points)):
-        if queue.path.exists() or rows:
-            log.warning(
-                "MLflow: %s is missing, damaged or of another run; made anew from the store and metrics.csv", queue.path
-            )
+    if state is None or state.run != run or (not new and any(_lacking(table, state.points))):
+        if queue.path.exists() or table.exists():
+            message = "MLflow: %s is missing, damaged or of another run; made anew from the store and metrics.csv"
+            log.warning(message, queue.path)
         _rebuild(client, queue, run)
         state = queue.load()
         assert state is not None
-    until = [(frames, row) for frames, row in rows if frames <= done]
-    for step, metrics in _lacking(until, state.points):
-        queue.append({"step": step, "time": time.time_ns() // 1_000_000, "metrics": metrics})
+    for step, metrics in _lacking(table, state.points):
+        if step <= done:
+            queue.append({"step": step, "time": time.time_ns() // 1_000_000, "metrics": metrics})
     queue.append({"run": run})
     state = queue.load()
     assert state is not None
     return state
 
 
-def _lacking(rows: list[tuple[int, dict[str, float]]], points: Points) -> list[tuple[int, dict[str, float]]]:
-    """What of the rows is not among the points."""
-    none: set[str] = set()
-    found = [(step, {key: x for key, x in row.items() if key not in points.get(step, none)}) for step, row in rows]
-    return [(step, metrics) for step, metrics in found if metrics]
+def _lacking(table: Path, points: Points) -> Iterator[tuple[int, dict[str, float]]]:
+    """What of the table is not among the points: frames and metrics."""
+    for step, row in logged(table):
+        known = points.get(step, frozenset())
+        metrics = {name: value for key, value in row.items() if (name := key_of(key)) not in known}
+        if metrics:
+            yield step, metrics
 
 
 def _rebuild(client: Any, queue: Queue, run: str) -> None:
