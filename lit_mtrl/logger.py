@@ -118,8 +118,9 @@ class MLflowLogger(Logger):
         done: int = 0,
     ):
         super().__init__()
-        require_no_credentials("logger.tracking_uri", tracking_uri or "")
-        self.tracking_uri = checked_uri(tracking_uri or f"{SQLITE}mlflow.db")
+        uri = str(tracking_uri or f"{SQLITE}mlflow.db")
+        require_no_credentials("logger.tracking_uri", uri)
+        self.tracking_uri = checked_uri(uri)
         self.run_name, self.tags, self.params, self.run_id = run_name, tags, params, run_id
         self.folder, self._experiment, self.unique = Path(folder), experiment, unique
         self.replaces, self.done, self.left = replaces, done, 0

@@ -54,8 +54,9 @@ class Sender:
             self._thread.join(min(left, 0.2))
             if while_moving and self._calls > calls:
                 calls, deadline = self._calls, time.monotonic() + seconds
+        all_sent = not self._thread.is_alive()
         self._stopped.set()
-        return 0 if not self._thread.is_alive() else self._waiting()
+        return 0 if all_sent else self._waiting()
 
     def _waiting(self) -> int:
         count, at = len(self._files), self._sent

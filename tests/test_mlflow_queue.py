@@ -232,10 +232,12 @@ def flip(data: bytes) -> bytes:
         lambda data: data[: data.index(b"\n") + 1],
         lambda data: data[:-5],
         flip,
+        lambda data: data.replace(b'"step":110,', b'"step":111,'),
+        lambda data: data.replace(b'"loss":15.7', b'"loss":25.7'),
         lambda data: b"\x00" * len(data),
         None,
     ],
-    ids=["empty", "half", "first line", "cut", "bit", "zeros", "removed"],
+    ids=["empty", "half", "first line", "cut", "bit", "step", "value", "zeros", "removed"],
 )
 @pytest.mark.parametrize("down", [False, True])
 def test_damaged_queue(
@@ -264,6 +266,7 @@ def test_damaged_queue(
     again.log(range(150, 300, 10))
     again.mlflow.finalize("success")
     assert sorted(store.steps("loss")) == sorted(store.steps("norm_w_")) == [*range(0, 300, 10)]
+    assert all(value == step / 7 for key, step, _, value in store.points if key == "loss")
     assert store.status == {"run0": "FINISHED"} and not unsent(tmp_path)
     assert len([message for message in messages(caplog) if "made anew" in message]) <= 1
 
@@ -286,6 +289,20 @@ def test_file_that_is_refused_holds_nothing_up(
     store.refuses = ""
     start(done=40, run_id="run0").mlflow.finalize("success")
     assert store.files[("last.ckpt", "checkpoints")] and not unsent(tmp_path)
+
+
+def test_files_while_the_store_is_away(
+    store: Store, start: Callable[..., Loggers], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loggers = start()
+    (tmp_path / "eval.csv").write_text("frames\n")
+    store.down = True
+    loggers.mlflow.log_artifact(tmp_path / "eval.csv")
+    until(loggers.failing)
+    (tmp_path / "eval.csv").write_text("frames\n300\n")
+    store.down = False
+    loggers.mlflow.finalize("success")
+    assert store.files == {("eval.csv", None): b"frames\n300\n"} and "cannot be uploaded" not in caplog.text
 
 
 def test_training_does_not_wait_for_a_store_that_hangs(store: Store, start: Callable[..., Loggers]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -31,19 +32,24 @@ def read_mlflow(uri: str, experiments: Sequence[str], ui: str = UI) -> list[Reco
     path = database_of(uri)
     missing = path is not None and not (path.is_file() and path.stat().st_size)
     require(not missing, unreadable(uri, "no such file"))
-    with answering():
-        try:
-            return _read(_client(uri), experiments, ui.rstrip("/"))
-        except ConfigError:
-            raise
-        except Exception as error:  # SQLAlchemy's, requests' and the system's errors come through MLflow unchanged
-            raise ConfigError(unreadable(uri, first_line(error))) from error
+    with answering(), _one_line(uri):
+        return _read(_client(uri), experiments, ui.rstrip("/"))
 
 
 def unreadable(uri: str, reason: str) -> str:
     """The message of a `ConfigError` about the address, with the remedy."""
     remedy = "give the store that fit has written to, such as sqlite:///mlflow.db, or folders of runs"
     return f"--tracking-uri {public(uri)}: {reason}; {remedy}"
+
+
+@contextmanager
+def _one_line(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:  # SQLAlchemy's, requests' and the system's errors come through MLflow unchanged
+        raise ConfigError(unreadable(uri, first_line(error))) from error
 
 
 def _client(uri: str) -> Any:
@@ -96,16 +102,18 @@ def _read_files(folder: Path, run: Any) -> Recorded:
 
 
 def find_sweeps(uri: str, experiments: Sequence[str]) -> list[str]:
-    """Ids of the sweeps' own runs in ``experiments``, which exist."""
-    client = _client(uri)
-    ids = [client.get_experiment_by_name(name).experiment_id for name in experiments]
-    return [run.info.run_id for run in client.search_runs(ids, f"tags.{PARENT} != ''")]
+    """Ids of the sweeps' own runs in ``experiments``, which exist; `ConfigError` if the store fails."""
+    with _one_line(uri):
+        client = _client(uri)
+        ids = [client.get_experiment_by_name(name).experiment_id for name in experiments]
+        return [run.info.run_id for run in client.search_runs(ids, f"tags.{PARENT} != ''")]
 
 
 def log_report(uri: str, runs: Sequence[str], folder: Path) -> None:
-    """Put what `write_report` made into the runs, as artifact ``report``."""
-    for run_id in runs:
-        client = _client(uri)
-        for path in ("index.html", "figures", "tables"):
-            upload = client.log_artifacts if (folder / path).is_dir() else client.log_artifact
-            upload(run_id, str(folder / path), f"report/{path}" if (folder / path).is_dir() else "report")
+    """Put what `write_report` made into the runs, as artifact ``report``; `ConfigError` if the store fails."""
+    with _one_line(uri):
+        for run_id in runs:
+            client = _client(uri)
+            for path in ("index.html", "figures", "tables"):
+                upload = client.log_artifacts if (folder / path).is_dir() else client.log_artifact
+                upload(run_id, str(folder / path), f"report/{path}" if (folder / path).is_dir() else "report")
