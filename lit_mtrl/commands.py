@@ -52,9 +52,14 @@ def fit(args: argparse.Namespace) -> int:
         return 0
     first, folder = leads(cfg), Path(cfg.output_dir)
     with occupied(folder) if first else nullcontext():
-        if first and args.resume is None:
-            require_free(folder)
-        return _train(cfg, resumed(cfg) if args.resume is not None else None)
+        if args.resume is None:
+            if first:
+                require_free(folder)
+            return _train(cfg, None)
+        from lit_mtrl.completion import complete
+
+        code = complete(cfg) if first else None
+        return _train(cfg, resumed(cfg)) if code is None else code
 
 
 def params(args: argparse.Namespace) -> int:

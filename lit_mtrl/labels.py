@@ -56,6 +56,7 @@ def build_logger(cfg: DictConfig, labels: dict[str, Any], checkpoint: dict[str, 
         tags=labels["tags"] | _source() | ({"mlflow.parentRunId": parent} if parent else {}),
         params=_comparable(cfg) | {f"parameters.{name}": count for name, count in labels["parameters"].items()},
         run_id=checkpoint["lit_mtrl"].get("run_id") if checkpoint else None,
+        done=checkpoint["lit_mtrl"]["frames"] if checkpoint else 0,
         replaces=_run_before(Path(cfg.output_dir)) if not checkpoint else None,
         **_names(cfg),
     )

@@ -1,4 +1,4 @@
-"""What MLflow stores need and MLflow lacks: errors within seconds, safe creation by parallel jobs, sending aside."""
+"""What MLflow stores need and MLflow lacks: errors within seconds, safe creation by parallel jobs, paths with any character."""
 
 from __future__ import annotations
 
@@ -6,80 +6,22 @@ import contextlib
 import fcntl
 import logging
 import os
-import queue
 import re
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from lit_mtrl.addresses import SQLITE, public
 from lit_mtrl.processes import denied
 from lit_mtrl.spec import require
 
-log = logging.getLogger(__name__)
-
-SQLITE = "sqlite:///"
 ARTIFACTS = "mlartifacts"
 """Folder beside an SQLite database for the files of runs."""
-
-
-class Sender:
-    """One thread that makes calls in the order given, so that the caller does not wait for a store.
-
-    A call that fails is repeated after each of ``pauses``, but tried only once while the one before it was lost too.
-    ``patience``: seconds that `put` waits for a place in the queue of ``size`` calls before the call is lost.
-    """
-
-    size, patience, pauses = 1000, 60.0, (1.0, 5.0, 15.0)
-
-    def __init__(self):
-        self._given = self._sent = 0
-        self._failing = self._warned = False
-        self._queue: queue.Queue[tuple[Callable[[], object], int] | None] = queue.Queue(self.size)
-        # Daemonic: a store that hangs must not keep a finished process alive.
-        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
-        self._thread.start()
-
-    def put(self, call: Callable[[], object], count: int) -> None:
-        """Queue a call that carries ``count`` things; a full queue blocks, unless the store is failing."""
-        self._given += count
-        try:
-            self._queue.put((call, count), timeout=0 if self._failing else self.patience)
-        except queue.Full:
-            self._warn("the store is too slow")
-
-    def close(self, end: Callable[[], object], seconds: float) -> int:
-        """Make the queued calls and ``end``, within ``seconds``; returns how many things are lost, with ``end``."""
-        self._given += 1
-        deadline = time.monotonic() + seconds
-        with contextlib.suppress(queue.Full):
-            self._queue.put((end, 1), timeout=seconds)
-            self._queue.put(None, timeout=max(0.0, deadline - time.monotonic()))
-        self._thread.join(max(0.0, deadline - time.monotonic()))
-        return self._given - self._sent
-
-    def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            call, count = item
-            self._failing = not self._try(call)
-            self._sent += 0 if self._failing else count
-
-    def _try(self, call: Callable[[], object]) -> bool:
-        for pause in (0.0,) if self._failing else (0.0, *self.pauses):
-            time.sleep(pause)
-            try:
-                call()
-                return True
-            except Exception as error:  # whatever it is, training must go on
-                reason = first_line(error)
-        self._warn(reason)
-        return False
-
-    def _warn(self, reason: str) -> None:
-        if not self._warned:
-            log.warning("MLflow: points or files are being lost, metrics.csv has all metrics: %s", reason)
-        self._warned = True
+ANSWER = 8
+"""Seconds that a server has to answer when a run or a report starts."""
+PATIENCE = 30
+"""Seconds that a server has to answer later, after a large file for example."""
 
 
 def import_mlflow() -> Any:
@@ -87,6 +29,9 @@ def import_mlflow() -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # MLflow itself would try for four minutes to reach a server; we know better when to try again.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(PATIENCE))
     import mlflow
 
     # The last one prints a traceback for every error that it also raises, such as a database locked for a while.
@@ -96,14 +41,41 @@ def import_mlflow() -> Any:
 
 
 def checked_uri(uri: str) -> str:
-    """The address, absolute if it names an SQLite file; `ConfigError` if MLflow has no such store."""
+    """The address, absolute if it names an SQLite file; `ConfigError` if MLflow has no such store.
+
+    What follows ``sqlite:///`` is a path as it is: no percent codes, no options.
+    """
     scheme, separator, _ = uri.partition("://")
     require(bool(separator) and scheme != "file", unusable(uri, "MLflow no longer keeps runs in plain folders"))
     if not scheme.startswith("sqlite"):
         return uri
     path = uri.removeprefix(SQLITE)
     require(path not in ("", uri, ":memory:"), unusable(uri, "not the path of an SQLite file"))
-    return SQLITE + str(Path(path).absolute())
+    options = re.search(r"\?\w+=", Path(path).name)
+    require(options is None, unusable(uri, "has options after the path, which an SQLite store does not take"))
+    return f"{SQLITE}{Path(path).absolute()}"
+
+
+def database_of(uri: str) -> Path | None:
+    """The file of a checked address, None if it names no SQLite file."""
+    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+
+
+def client_uri(uri: str) -> str:
+    """A checked address as MLflow must be given it; `ConfigError` if the path cannot be written so.
+
+    SQLAlchemy cuts a path at ``?`` and, from version 2.1 on, reads percent codes in it. With the driver's name in the address MLflow does not
+    try to make the folder of the path as it is written.
+    """
+    database = database_of(uri)
+    if database is None or not set("%?") & set(str(database)):
+        return uri
+    from sqlalchemy import make_url
+
+    ways = (f"sqlite+pysqlite:///{path}" for path in (quote(str(database)), database))
+    found = next((way for way in ways if make_url(way).database == str(database)), None)
+    require(found is not None, unusable(uri, "SQLAlchemy before version 2.1 cannot name a path with ? in it"))
+    return str(found)
 
 
 @contextlib.contextmanager
@@ -133,7 +105,7 @@ def create_sqlite(database: Path) -> None:
     new = database.with_name(database.name + ".new")
     for path in (new, new.with_name(new.name + "-journal")):
         path.unlink(missing_ok=True)
-    import_mlflow().MlflowClient(f"{SQLITE}{new}").search_experiments(max_results=1)
+    import_mlflow().MlflowClient(client_uri(f"{SQLITE}{new}")).search_experiments(max_results=1)
     new.replace(database)
 
 
@@ -150,6 +122,11 @@ def environment(**values: str) -> Iterator[None]:
             os.environ.update({} if value is None else {key: value})
 
 
+def answering() -> contextlib.AbstractContextManager[None]:
+    """For the first calls: a server answers within `ANSWER` seconds, or fails."""
+    return environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT=str(ANSWER))
+
+
 def unusable(uri: str, reason: str) -> str:
     """The message of a `ConfigError` about the address, with the remedy."""
     remedy = f"use {SQLITE}PATH with a PATH that can be written, or the http:// address of a running MLflow server"
@@ -158,11 +135,6 @@ def unusable(uri: str, reason: str) -> str:
 
 def _lock(database: Path) -> Path:
     return database.with_name(database.name + ".lock")
-
-
-def public(text: str) -> str:
-    """The text without the passwords in its addresses."""
-    return re.sub(r"//[^/@]*@", "//***@", text)
 
 
 def first_line(error: Exception) -> str:

@@ -31,10 +31,11 @@ from omegaconf import DictConfig, OmegaConf
 from lit_mtrl.compose import composed, conf_dir, groups, parse_overrides, quoted
 from lit_mtrl.config.kinds import NAME_BYTES
 from lit_mtrl.folder import frames_done, require_idle, require_writable
+from lit_mtrl.mlflow_queue import unsent
 from lit_mtrl.processes import claim, denied, die_with_parent
 from lit_mtrl.spec import PARENTS, ConfigError, require
 from lit_mtrl.study import split_experiment, study_sweep, swept_keys
-from lit_mtrl.tables import to_json
+from lit_mtrl.tables import safe_cell, to_json
 
 SWEEP = "LIT_MTRL_SWEEP"
 """Environment variable that tells jobs about their sweep."""
@@ -122,7 +123,7 @@ def job(_: DictConfig) -> float | None:
     overrides = [f"{text.partition('=')[0]}={chosen[_key(text)]}" if _key(text) in chosen else text for text in own]
     cfg = _job_config(sweep["configs"], overrides, sweep["slug"])
     done = frames_done(cfg)
-    if done >= cfg.frames:
+    if done >= cfg.frames and not ("_target_" in cfg.logger and unsent(Path(cfg.output_dir))):
         print(f"{cfg.output_dir}: finished, skipped", flush=True)  # noqa: T201
         return final_success(cfg)
     configs, overrides = split_experiment(sweep["configs"], overrides)
@@ -288,5 +289,7 @@ def _log_summary(parent: Any, cfgs: Sequence[DictConfig]) -> None:
     rows = [(cfg.run_name, frames_done(cfg), cfg.frames, final_success(cfg)) for cfg in cfgs]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        csv.writer(file).writerows([("run", "frames", "budget", "success"), *rows])
+        csv.writer(file).writerows(
+            [("run", "frames", "budget", "success"), *([safe_cell(cell) for cell in row] for row in rows)]
+        )
     parent.log_artifact(path)

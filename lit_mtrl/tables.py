@@ -40,6 +40,17 @@ def _finite(value: Any) -> Any:
     return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
+def safe_cell(value: Any) -> Any:
+    """The value for a CSV file that others open: an apostrophe before text that a spreadsheet would take for a formula. Numbers stay as they are."""
+    if not isinstance(value, str) or not value.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
 def append_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Add ``rows``, all of the same keys, to a CSV file; their keys are its header if it is new."""
     new = not path.exists() or not path.stat().st_size

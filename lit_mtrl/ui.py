@@ -12,7 +12,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from lit_mtrl.mlflow_store import ARTIFACTS, SQLITE, environment, first_line, import_mlflow, public
+from lit_mtrl.addresses import SQLITE, public
+from lit_mtrl.mlflow_store import (
+    ARTIFACTS,
+    client_uri,
+    database_of,
+    environment,
+    first_line,
+    import_mlflow,
+)
 from lit_mtrl.spec import ConfigError, require
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -34,7 +42,8 @@ def serve(uri: str | None, port: int = 5000, host: str = "127.0.0.1") -> int:
     """
     require(0 <= port <= 65535, f"--port {port}: 0 to 65535")
     uri = _checked(uri or f"{SQLITE}mlflow.db")
-    folder = Path(uri.removeprefix(SQLITE)).parent if uri.startswith(SQLITE) else Path.cwd()
+    database = database_of(uri)
+    folder = database.parent if database else Path.cwd()
     old = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _listening(host, port) as listener, environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"):
@@ -60,7 +69,7 @@ def _run(uri: str, artifacts: Path, listener: socket.socket) -> None:
         )
         from mlflow.server.fastapi_app import app
     settings = {
-        BACKEND_STORE_URI_ENV_VAR: uri,
+        BACKEND_STORE_URI_ENV_VAR: client_uri(uri),
         ARTIFACT_ROOT_ENV_VAR: artifacts.as_uri(),
         # Experiments made through a server keep their files there.
         ARTIFACTS_DESTINATION_ENV_VAR: artifacts.as_uri(),
@@ -123,6 +132,6 @@ def _listening(host: str, port: int) -> socket.socket:
 def _read(uri: str) -> None:
     """`ConfigError` if MLflow cannot read the store, such as one of another version."""
     try:
-        import_mlflow().MlflowClient(uri).search_experiments(max_results=1)
+        import_mlflow().MlflowClient(client_uri(uri)).search_experiments(max_results=1)
     except Exception as error:  # SQLAlchemy's and drivers' errors come through MLflow unchanged
         raise ConfigError(f"--tracking-uri {public(uri)}: {first_line(error)}") from error

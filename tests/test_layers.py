@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import ROOT
 
 LAYERS = {
-    0: ("spec", "suggest", "processes", "config", "files", "manifest"),
+    0: ("spec", "suggest", "processes", "config", "files", "manifest", "addresses"),
     1: ("nets", "weighting", "envs", "policies", "critics", "ranks"),
     2: (
         "algos",
@@ -21,7 +21,10 @@ LAYERS = {
         "evaluate",
         "players",
         "checkpoint",
+        "mlflow_queue",
+        "mlflow_sender",
         "mlflow_store",
+        "mlflow_sync",
         "mlflow_view",
         "tables",
         "stats",
@@ -34,6 +37,7 @@ LAYERS = {
         "cli",
         "commands",
         "compose",
+        "completion",
         "multirun",
         "study",
         "folder",

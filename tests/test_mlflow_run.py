@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from omegaconf import DictConfig
+
+from lit_mtrl.completion import complete
+from lit_mtrl.compose import composed
+from lit_mtrl.mlflow_queue import QUEUE, Queue
 
 
-def test_run_and_its_continuation_are_one(cli, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+def test_run_and_its_continuation_are_one(
+    cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     args = ("--config", "debug", "logger=mlflow", "logger.log_frames=60")
     done = cli("fit", *args)
     assert done.returncode == 0, done.stderr
@@ -36,6 +49,30 @@ def test_run_and_its_continuation_are_one(cli, tmp_path: Path) -> None:
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
     }
+
+    ends_what_a_kill_left_open(client, tmp_path, monkeypatch, capsys)
+
+
+def ends_what_a_kill_left_open(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """A process that was killed between its last checkpoint and its end."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("outputs/debug/sac-multi_head-s0")
+    cfg = composed([str(folder / "config.yaml")], [])
+    assert complete(cfg) is None  # nothing to do
+    (run,) = client.search_runs([client.get_experiment_by_name("debug").experiment_id])
+    Queue(folder / QUEUE).append({"run": run.info.run_id})
+    client.update_run(run.info.run_id, "RUNNING")
+    shutil.rmtree(Path(unquote(run.info.artifact_uri.removeprefix("file://"))))
+    assert complete(DictConfig({**cfg, "frames": 1200})) is None  # to be trained on
+    assert complete(cfg) == 0 and complete(cfg) is None
+    said = f"{folder}: trained to its end before; MLflow run {run.info.run_id} now has all of it\n"
+    assert capsys.readouterr().out == said
+    again = client.get_run(run.info.run_id)
+    assert again.info.status == "FINISHED" and again.data.metrics == run.data.metrics
+    files = {path.path for path in client.list_artifacts(run.info.run_id)}
+    assert files >= {"config.yaml", "run.json", "checkpoints", "pictures", "eval.csv", "metrics.csv"}
 
 
 def test_unreachable_server_is_one_line_and_leaves_nothing(cli, tmp_path: Path) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
+from lit_mtrl.addresses import public, require_no_credentials
 from lit_mtrl.doctor.finding import OK, PROBLEM, Finding
 from lit_mtrl.mlflow_store import (
-    SQLITE,
+    answering,
     checked_uri,
-    environment,
+    client_uri,
+    database_of,
     first_line,
     import_mlflow,
-    public,
     store_denied,
 )
 from lit_mtrl.spec import ConfigError
@@ -31,13 +31,14 @@ def mlflow_store() -> Iterator[Finding]:
 def _look(given: str) -> tuple[str, str, str]:
     """State, finding and remedy."""
     try:
+        require_no_credentials("logger.tracking_uri", given)  # which fit would refuse
         uri = checked_uri(given)
+        address, database = client_uri(uri), database_of(uri)
     except ConfigError as error:
         reason, _, remedy = str(error).partition("; ")
         return PROBLEM, reason, remedy
     where = public(uri)
-    if uri.startswith(SQLITE):
-        database = Path(uri.removeprefix(SQLITE))
+    if database:
         if reason := store_denied(database):
             reason, _, remedy = reason.partition("; ")
             return PROBLEM, f"{where}: {reason}", f"{remedy}, or {OTHERWISE}"
@@ -47,11 +48,11 @@ def _look(given: str) -> tuple[str, str, str]:
         if not uri.startswith("http"):
             from sqlalchemy import create_engine, inspect
 
-            if not inspect(create_engine(uri)).has_table("experiments"):  # MLflow would make its tables
+            if not inspect(create_engine(address)).has_table("experiments"):  # MLflow would make its tables
                 return OK, f"{where}: holds no runs yet; the first one will make MLflow's tables", ""
-        with environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="8"):
-            experiments = import_mlflow().MlflowClient(uri).search_experiments()
+        with answering():
+            experiments = import_mlflow().MlflowClient(address).search_experiments()
     except Exception as error:  # SQLAlchemy's, drivers' and requests' errors come through MLflow unchanged
-        server = "" if uri.startswith(SQLITE) else "start its server, "
+        server = "" if database else "start its server, "
         return PROBLEM, f"{where}: {first_line(error)}", f"{server}{OTHERWISE}"
     return OK, f"{where}: answers; {len(experiments)} experiments", ""

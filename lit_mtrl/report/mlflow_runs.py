@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
 import numpy as np
 
+from lit_mtrl.addresses import public, require_no_credentials
 from lit_mtrl.config.kinds import one_line
-from lit_mtrl.mlflow_store import SQLITE, checked_uri, environment, first_line, import_mlflow, public
+from lit_mtrl.mlflow_store import answering, checked_uri, client_uri, database_of, first_line, import_mlflow
 from lit_mtrl.report.runs import FILES, FINISHED, Recorded, labels_of, read_folder
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.suggest import unknown
 
-ANSWER = 8
-"""Seconds that a server has to answer."""
 PAGE = 200
 UI = "http://127.0.0.1:5000"
 PARENT = "sweep_parent"
@@ -28,23 +28,33 @@ def read_mlflow(uri: str, experiments: Sequence[str], ui: str = UI) -> list[Reco
 
     Raises `ConfigError`, within seconds, for a store that cannot be read and an experiment that it lacks. Creates no store.
     """
+    require_no_credentials("--ui", ui)  # the report's page would have it in every link
     uri = checked_uri(uri)
-    path = Path(uri.removeprefix(SQLITE))
-    missing = uri.startswith(SQLITE) and not (path.is_file() and path.stat().st_size)
+    path = database_of(uri)
+    missing = path is not None and not (path.is_file() and path.stat().st_size)
     require(not missing, unreadable(uri, "no such file"))
-    with environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT=str(ANSWER)):
-        try:
-            return _read(import_mlflow().MlflowClient(uri), experiments, ui.rstrip("/"))
-        except ConfigError:
-            raise
-        except Exception as error:  # SQLAlchemy's, requests' and the system's errors come through MLflow unchanged
-            raise ConfigError(unreadable(uri, first_line(error))) from error
+    with answering(), _one_line(uri):
+        return _read(_client(uri), experiments, ui.rstrip("/"))
 
 
 def unreadable(uri: str, reason: str) -> str:
     """The message of a `ConfigError` about the address, with the remedy."""
     remedy = "give the store that fit has written to, such as sqlite:///mlflow.db, or folders of runs"
     return f"--tracking-uri {public(uri)}: {reason}; {remedy}"
+
+
+@contextmanager
+def _one_line(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:  # SQLAlchemy's, requests' and the system's errors come through MLflow unchanged
+        raise ConfigError(unreadable(uri, first_line(error))) from error
+
+
+def _client(uri: str) -> Any:
+    return import_mlflow().MlflowClient(client_uri(checked_uri(uri)))
 
 
 def _read(client: Any, names: Sequence[str], ui: str) -> list[Recorded]:
@@ -94,16 +104,18 @@ def _read_files(folder: Path, run: Any) -> Recorded:
 
 
 def find_sweeps(uri: str, experiments: Sequence[str]) -> list[str]:
-    """Ids of the sweeps' own runs in ``experiments``, which exist."""
-    client = import_mlflow().MlflowClient(checked_uri(uri))
-    ids = [client.get_experiment_by_name(name).experiment_id for name in experiments]
-    return [run.info.run_id for run in client.search_runs(ids, f"tags.{PARENT} != ''")]
+    """Ids of the sweeps' own runs in ``experiments``, which exist; `ConfigError` if the store fails."""
+    with _one_line(uri):
+        client = _client(uri)
+        ids = [client.get_experiment_by_name(name).experiment_id for name in experiments]
+        return [run.info.run_id for run in client.search_runs(ids, f"tags.{PARENT} != ''")]
 
 
 def log_report(uri: str, runs: Sequence[str], folder: Path) -> None:
-    """Put what `write_report` made into the runs, as artifact ``report``."""
-    for run_id in runs:
-        client = import_mlflow().MlflowClient(checked_uri(uri))
-        for path in ("index.html", "figures", "tables"):
-            upload = client.log_artifacts if (folder / path).is_dir() else client.log_artifact
-            upload(run_id, str(folder / path), f"report/{path}" if (folder / path).is_dir() else "report")
+    """Put what `write_report` made into the runs, as artifact ``report``; `ConfigError` if the store fails."""
+    with _one_line(uri):
+        for run_id in runs:
+            client = _client(uri)
+            for path in ("index.html", "figures", "tables"):
+                upload = client.log_artifacts if (folder / path).is_dir() else client.log_artifact
+                upload(run_id, str(folder / path), f"report/{path}" if (folder / path).is_dir() else "report")

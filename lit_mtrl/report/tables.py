@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from lit_mtrl.report.style import compact
+from lit_mtrl.tables import safe_cell
 
 NOT_AVAILABLE = "n/a"
 TALL = 25
@@ -24,14 +25,13 @@ HEADLINE = {
     "median": "success (median over tasks)",
     "optimality_gap": "optimality gap (over seeds)",
 }
-FORMULA = ("=", "+", "-", "@")
 LONG = 36
 """Characters of a cell on the page before it is broken into lines."""
 
 
 def write(table: pd.DataFrame, shown: Sequence[pd.DataFrame], folder: Path, name: str) -> None:
-    """``<name>.csv`` of the table, ``<name>.md`` of what is shown of it."""
-    table.map(_no_formula).to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+    """``<name>.csv`` of the table, ``<name>.md`` of what is shown of it. No cell of either is a formula or markup."""
+    table.map(safe_cell).rename(columns=safe_cell).to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
     (folder / f"{name}.md").write_text("\n".join(map(to_markdown, shown)))
 
 
@@ -151,12 +151,6 @@ def to_html(table: pd.DataFrame, links: list[str | None] | None = None) -> str:
         )
     box = "scroll tall" if len(table) > TALL else "scroll"
     return f'<div class="{box}"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-
-
-def _no_formula(value: Any) -> Any:
-    """A text with an apostrophe before what spreadsheets would compute; numbers as they are."""
-    begins = isinstance(value, str) and value.startswith(FORMULA) and not re.fullmatch(r"-?[\d.]+(e-?\d+)?", value)
-    return f"'{value}" if begins else value
 
 
 def _kind(number: bool, value: str = "") -> str:

@@ -87,3 +87,13 @@ def test_stores_that_cannot_be_read(tmp_path: Path) -> None:
         assert "sqlite:///mlflow.db" in str(error.value)
         assert time.monotonic() - start < 10
     assert [path.name for path in tmp_path.iterdir()] == ["text.db"]
+
+
+def test_store_that_fails_after_the_report_is_made(store: Path) -> None:
+    for call in (
+        lambda: log_report("http://127.0.0.1:9", ["a"], store),
+        lambda: find_sweeps("http://127.0.0.1:9", ["a"]),
+    ):
+        with pytest.raises(ConfigError, match=r"^--tracking-uri http://127.0.0.1:9: ") as error:
+            call()
+        assert "\n" not in str(error.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from scipy.stats import trim_mean
 
 from lit_mtrl.report import read_folders, write_report
+from lit_mtrl.report.tables import write
 from lit_mtrl.spec import ConfigError
 from tests.report.folders import write_run
 
@@ -187,3 +189,15 @@ def test_a_folder_that_is_no_report_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="exists and is no report"):
         write_report(read_folders([run]), tmp_path / "out", title="x")
     assert mine.exists()
+
+
+def test_cells_are_no_formulas(tmp_path: Path) -> None:
+    """Names come from configurations and MLflow, and spreadsheets run what begins like a formula."""
+    cells = ["=cmd|'/c calc'!A1", "+1+1", "-2+3", "@SUM(A1)", "\t=1", " =1", "-0.5", "+1e3", "-inf", "plain", "a=b", ""]
+    table = pd.DataFrame({"run": cells, "=value": [-0.25 * i for i in range(len(cells))], "seed": range(len(cells))})
+    write(table, [table], tmp_path, "runs")
+    with (tmp_path / "runs.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["run", "'=value", "seed"]
+    assert [row[0] for row in rows[1:]] == [f"'{cell}" for cell in cells[:6]] + cells[6:]
+    assert [float(row[1]) for row in rows[1:]] == list(table["=value"]) and rows[2][1:] == ["-0.25", "1"]
