@@ -267,7 +267,8 @@ def looked_at(monkeypatch: pytest.MonkeyPatch):
     [
         ("mlruns", "no longer keeps runs in plain folders"),
         ("sqlite:///", "not the path of an SQLite file"),
-        ("postgresql+nothing://user:secret@localhost/x", "postgresql+nothing://***@localhost/x: "),
+        ("postgresql+nothing://user@localhost/x", "postgresql+nothing://***@localhost/x: "),
+        ("postgresql://user:secret@localhost/x", "postgresql://***: holds a password or token"),
     ],
 )
 def test_no_store(uri: str, text: str, looked_at) -> None:

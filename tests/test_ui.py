@@ -100,13 +100,15 @@ def test_store_that_mlflow_cannot_read(looks_right: str) -> None:
 
 
 def test_serves_runs_and_files_until_told_to_end(tmp_path: Path) -> None:
-    (tmp_path / "eval.csv").write_text("frames,task\n")
-    logger = MLflowLogger(f"sqlite:///{tmp_path}/mlflow.db", "mt10", "sac-s0", {}, {}, tmp_path)
+    folder = tmp_path / "a b%20?#é"
+    folder.mkdir()
+    (folder / "eval.csv").write_text("frames,task\n")
+    logger = MLflowLogger(f"sqlite:///{folder}/mlflow.db", "mt10", "sac-s0", {}, {}, folder)
     logger.connect()
-    logger.log_artifact(tmp_path / "eval.csv")
+    logger.log_artifact(folder / "eval.csv")
     logger.finalize("success")
     code = "import sys; from lit_mtrl.ui import serve; sys.exit(serve(None, 0))"
-    options = dict(cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    options = dict(cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with subprocess.Popen([sys.executable, "-c", code], **options) as process:  # pyright: ignore[reportCallIssue, reportArgumentType]
         try:
             assert process.stdout and process.stderr
@@ -133,3 +135,4 @@ def test_serves_runs_and_files_until_told_to_end(tmp_path: Path) -> None:
             assert not [child for child in children if os.path.exists(f"/proc/{child}")]
         finally:
             process.kill()
+    assert list(tmp_path.iterdir()) == [folder]
