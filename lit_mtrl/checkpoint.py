@@ -27,7 +27,7 @@ from lit_mtrl.manifest import (
     read_manifest,
     replay_folder,
 )
-from lit_mtrl.spec import ConfigError
+from lit_mtrl.spec import ConfigError, require
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,20 @@ def keep(folder: Path, sidecar: Path) -> None:
             files.remove(folder / NAMES[0])
         path.replace(folder / NAMES[0])
     files.sync(folder)
+
+
+def require_weights(found: Saved, here: Mapping[str, torch.Tensor]) -> None:
+    """`ConfigError` unless the checkpoint has the weights that the agent has ``here``, by name and shape."""
+    there = found.content.get("state_dict")
+    there = there if isinstance(there, dict) else {}
+    shapes = [{name: list(getattr(value, "shape", ())) for name, value in part.items()} for part in (there, here)]
+    differ = sorted(name for name in {*there, *here} if shapes[0].get(name) != shapes[1].get(name))
+    shown = ", ".join(f"{name} ({shapes[0].get(name)} there, {shapes[1].get(name)} here)" for name in differ[:2])
+    remedy = "restore it from a copy, or start anew elsewhere"
+    require(
+        not differ,
+        f"--resume {found.path}: {len(differ)} weights do not fit the configuration, such as {shown}; {remedy}",
+    )
 
 
 def _find(path: Path) -> Saved:

@@ -21,9 +21,9 @@ from tqdm import tqdm
 from lit_mtrl import __version__
 from lit_mtrl.agent import Agent
 from lit_mtrl.build import build_algorithm, build_data, build_suite, build_trainer, build_weightings, default_workers
-from lit_mtrl.checkpoint import Saved
+from lit_mtrl.checkpoint import Saved, require_weights
 from lit_mtrl.execution import resolve_mode
-from lit_mtrl.files import replacing, trouble
+from lit_mtrl.files import LogFile, replacing, trouble
 from lit_mtrl.labels import RUN, build_logger, counts, tags
 from lit_mtrl.logger import CSVLogger
 from lit_mtrl.make import make, plain
@@ -73,7 +73,7 @@ class Run:
         self.data = build_data(cfg, suite, algorithm, self.trainer.global_rank, ranks)
         self.trainer.fit_loop.max_epochs = self.data.epochs
         if saved:
-            _require_weights(saved, self.agent)
+            require_weights(saved, self.agent.state_dict())
             self.data.resume_replay(saved.sidecar)
         self.labels = {"tags": tags(cfg, suite), "parameters": counts(algorithm)}
         self.loggers: list[Any] = [CSVLogger(self.folder)] if self.first else []
@@ -135,7 +135,7 @@ class Run:
         for logger in self.loggers:
             if hasattr(logger, "connect"):
                 logger.connect()
-        file = _LogFile(self.folder / "train.log")
+        file = LogFile(self.folder / "train.log")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(file)
         try:
@@ -230,42 +230,6 @@ def _stop_together(trainer: lightning.Trainer) -> None:
 
 def _workers_before(checkpoint: dict[str, Any] | None) -> int | None:
     return checkpoint["lit_mtrl"]["config"]["collector"]["workers"] if checkpoint else None
-
-
-def _require_weights(saved: Saved, agent: Agent) -> None:
-    there, here = (
-        {name: list(value.shape) for name, value in state.items()}
-        for state in (saved.content.get("state_dict") or {}, agent.state_dict())
-    )
-    differ = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
-    shown = ", ".join(f"{name} ({there.get(name)} there, {here.get(name)} here)" for name in differ[:2])
-    require(
-        not differ,
-        f"--resume {saved.path}: its weights do not fit the configuration: {len(differ)} differ, such as {shown}",
-    )
-
-
-class _LogFile(logging.FileHandler):
-    """A file that cannot be written is said once, and training goes on."""
-
-    failed = False
-
-    def __init__(self, path: Path):
-        super().__init__(path, delay=True)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            super().emit(record)
-        except OSError:
-            self.handleError(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        error = sys.exception()
-        if not isinstance(error, OSError):
-            super().handleError(record)
-        elif not self.failed:
-            self.failed = True
-            log.warning("%s: %s; lines may be missing there", self.baseFilename, error.strerror)
 
 
 class _AboveTheBar(logging.StreamHandler):

@@ -86,5 +86,3 @@ def test_a_table_that_was_cut_short_is_drawn_as_far_as_it_goes(tmp_path: Path) -
     rows = [f"{frames},{task},w,{i},{i / 2}" for frames in (10, 20) for task in TASKS for i in range(2)]
     (tmp_path / "mixture.csv").write_text("\n".join(["frames,task,name,index,value", *rows[:-1], ""]))
     assert read(tmp_path / "mixture.csv", "w", TASKS).tolist() == [[[0.0, 0.5]] * 3]
-    (tmp_path / "mixture.csv").write_text("frames,task,name,index,value\n")
-    assert read(tmp_path / "mixture.csv", "w", TASKS).numel() == 0
