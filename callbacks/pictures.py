@@ -63,12 +63,16 @@ class Pictures(lightning.Callback):
 
 
 def read(path: Path, name: str, tasks: list[str]) -> Tensor:
-    """All recorded values of ``name`` in ``mixture.csv``: ``[evaluations, T, m]``."""
+    """All values of ``name`` that ``mixture.csv`` has of whole evaluations: ``[evaluations, T, m]``."""
+    found: dict[str, list[float]] = {}
     with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["name"] == name]
-    flat = torch.tensor([float(row["value"]) for row in rows])
-    times = len({row["frames"] for row in rows})
-    return flat.view(times, len(tasks), -1)
+        for row in csv.DictReader(file):
+            if row["name"] == name:
+                found.setdefault(row["frames"], []).append(float(row["value"]))
+    size = max(map(len, found.values()), default=0)  # a table that was cut short may lack some of an evaluation
+    return torch.tensor([values for values in found.values() if len(values) == size]).view(
+        -1, len(tasks), size // len(tasks)
+    )
 
 
 def draw_mixture(path: Path, tasks: list[str], values: dict[str, Tensor], frames: int) -> Path:

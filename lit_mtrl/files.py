@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
+import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -101,3 +103,28 @@ def trouble(error: BaseException, folder: Path) -> str | None:
     if not inside and error.errno not in (errno.EIO, errno.EROFS):
         return None
     return f"{error.strerror} ({error.filename or folder})"
+
+
+class LogFile(logging.FileHandler):
+    """A log that cannot be written says so once, to the other handlers, and goes on."""
+
+    failed = False
+
+    def __init__(self, path: Path):
+        super().__init__(path, delay=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.failed:
+            self.failed = True
+            logging.getLogger(record.name).warning(
+                "%s: %s; lines may be missing there", self.baseFilename, error.strerror
+            )

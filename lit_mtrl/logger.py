@@ -14,6 +14,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 
 from lit_mtrl.addresses import SQLITE, public, require_no_credentials
+from lit_mtrl.files import replacing
 from lit_mtrl.mlflow_queue import QUEUE, Points, Queue
 from lit_mtrl.mlflow_sender import Sender
 from lit_mtrl.mlflow_store import (
@@ -77,12 +78,10 @@ class CSVLogger(Logger):
             with self.path.open(newline="") as file:
                 rows = list(csv.DictReader(file))
         self._columns += new
-        temporary = self.path.with_suffix(".new")
-        with temporary.open("w", newline="") as file:
+        with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)
-        temporary.replace(self.path)
 
 
 class MLflowLogger(Logger):

@@ -31,7 +31,7 @@ from lit_mtrl.build import (
 from lit_mtrl.checkpoint import Saved
 from lit_mtrl.config.resolve import as_written
 from lit_mtrl.execution import resolve_mode
-from lit_mtrl.files import replacing, trouble
+from lit_mtrl.files import LogFile, replacing, trouble
 from lit_mtrl.labels import RUN, build_logger, counts, tags
 from lit_mtrl.logger import CSVLogger
 from lit_mtrl.make import make
@@ -148,7 +148,7 @@ class Run:
         for logger in self.loggers:
             if hasattr(logger, "connect"):
                 logger.connect()
-        file = _LogFile(self.folder / "train.log")
+        file = LogFile(self.folder / "train.log")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(file)
         try:
@@ -243,29 +243,6 @@ def _stop_together(trainer: lightning.Trainer) -> None:
 
 def _workers_before(checkpoint: dict[str, Any] | None) -> int | None:
     return checkpoint["lit_mtrl"]["config"]["collector"]["workers"] if checkpoint else None
-
-
-class _LogFile(logging.FileHandler):
-    """A file that cannot be written is said once, and training goes on."""
-
-    failed = False
-
-    def __init__(self, path: Path):
-        super().__init__(path, delay=True)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            super().emit(record)
-        except OSError:
-            self.handleError(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        error = sys.exception()
-        if not isinstance(error, OSError):
-            super().handleError(record)
-        elif not self.failed:
-            self.failed = True
-            log.warning("%s: %s; lines may be missing there", self.baseFilename, error.strerror)
 
 
 class _AboveTheBar(logging.StreamHandler):

@@ -5,16 +5,20 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import pickle
 import resource
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+from lit_mtrl.callbacks.checkpoint import _sums
 from lit_mtrl.checkpoint import find
 from lit_mtrl.cli import main
 from lit_mtrl.files import replacing, trouble, write
@@ -152,3 +156,17 @@ def test_all_is_on_disk_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest
     checkpoints = (tmp_path / "run" / "checkpoints").stat()
     assert (checkpoints.st_dev, checkpoints.st_ino) in synced
     assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["lit_mtrl"]["frames"] == 120
+
+
+def test_every_rank_raises_what_one_met(tmp_path: Path) -> None:
+    """Else the others would wait for it in vain."""
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    module: Any = SimpleNamespace(replay=SimpleNamespace(dumps=lambda path: {"state.pt": [1, 2]}))
+    ranks: Any = SimpleNamespace(rank=1, gather=lambda found: [{"replay/state.pt": [3, 4]}, found])
+    assert _sums(module, tmp_path, ranks) == {"replay/state.pt": [3, 4], "replay.1/state.pt": [1, 2]}
+    ranks.gather = lambda found: [pickle.loads(pickle.dumps(error)), found]
+    with pytest.raises(OSError, match="No space"):
+        _sums(module, tmp_path, ranks)
+    module.replay.dumps, ranks.gather = lambda path: write(tmp_path / "no" / "a", []), lambda found: [{}, found]
+    with pytest.raises(FileNotFoundError):
+        _sums(module, tmp_path, ranks)

@@ -80,3 +80,9 @@ def test_a_run_draws_and_records(network: str, names: set[str], columns: int, tm
 def test_plain_networks_have_no_pictures(tmp_path: Path) -> None:
     Run(compose(["debug"], [f"output_dir={tmp_path}/run", "frames=300"])).fit()
     assert not (tmp_path / "run/pictures/mixture.png").exists() and not (tmp_path / "run/mixture.csv").exists()
+
+
+def test_a_table_that_was_cut_short_is_drawn_as_far_as_it_goes(tmp_path: Path) -> None:
+    rows = [f"{frames},{task},w,{i},{i / 2}" for frames in (10, 20) for task in TASKS for i in range(2)]
+    (tmp_path / "mixture.csv").write_text("\n".join(["frames,task,name,index,value", *rows[:-1], ""]))
+    assert read(tmp_path / "mixture.csv", "w", TASKS).tolist() == [[[0.0, 0.5]] * 3]
