@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import shlex
-import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.compose import composed, conf_dir, groups, override_saved
 from lit_mtrl.folder import leads, require_free, resumed
+from lit_mtrl.signals import ended_by_signals
 from lit_mtrl.spec import require
 from lit_mtrl.study import split_experiment, study_sweep
 
@@ -80,13 +80,14 @@ def test(args: argparse.Namespace) -> int:
     weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
     algorithm.load_state_dict(weights)
     evaluation = make(cfg.eval)
-    try:
-        rows = evaluation.evaluate(suite, algorithm.actor)
-    except EvaluationError as error:
-        print(error, file=sys.stderr)
-        return 1
-    finally:
-        evaluation.close()
+    with ended_by_signals():
+        try:
+            rows = evaluation.evaluate(suite, algorithm.actor)
+        except EvaluationError as error:
+            print(error, file=sys.stderr)
+            return 1
+        finally:
+            evaluation.close()
     mean = {key: sum(row[key] for row in rows) / len(rows) for key in ("success", "return", "length")}
     report = {
         "frames": checkpoint["lit_mtrl"]["frames"],
@@ -191,8 +192,6 @@ def _describe(path: Path) -> str:
 
 
 def _train(cfg: DictConfig, checkpoint: dict[str, Any] | None) -> int:
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
-
     from lit_mtrl.agent import DivergedError
     from lit_mtrl.data.collect import WorkerError
     from lit_mtrl.players import EvaluationError
@@ -200,9 +199,8 @@ def _train(cfg: DictConfig, checkpoint: dict[str, Any] | None) -> int:
     from lit_mtrl.run import Run
 
     try:
-        Run(cfg, checkpoint).fit()
+        with ended_by_signals():
+            Run(cfg, checkpoint).fit()
     except (DivergedError, EvaluationError, RankError, WorkerError):
         return 1  # the message has been logged
-    except SIGTERMException:  # which would end the process as if all were well
-        return 128 + signal.SIGTERM
     return 0

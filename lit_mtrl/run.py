@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
@@ -22,12 +25,15 @@ from lit_mtrl import __version__
 from lit_mtrl.agent import Agent
 from lit_mtrl.build import build_algorithm, build_data, build_suite, build_trainer, build_weightings, default_workers
 from lit_mtrl.checkpoint import find_sidecar
+from lit_mtrl.data.room import require_room
+from lit_mtrl.evaluate import processes
 from lit_mtrl.execution import resolve_mode
 from lit_mtrl.folder import LOCK, require_idle
 from lit_mtrl.labels import RUN, build_logger, counts, tags
 from lit_mtrl.logger import CSVLogger
 from lit_mtrl.make import make, plain
 from lit_mtrl.processes import cores, die_with_parent, hold
+from lit_mtrl.signals import Ended, ended_by_signals
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.strategies import RanksStrategy
 from lit_mtrl.tables import keep_rows_until
@@ -89,28 +95,36 @@ class Run:
         self.agent.config = plain(cfg)
         if cfg.trainer.threads:
             torch.set_num_threads(cfg.trainer.threads)
+        data, playing = self.data, processes(cfg.eval.workers, cfg.eval.background, ranks)
+        require_room(suite, data.policy, data.steps // ranks, data.copies, data.workers, playing, ranks)
         if ranks > 1:
             _prepare_ranks(self.trainer, cfg)
 
     def fit(self) -> None:
         """Train to the end of the budget.
 
-        Raises `ConfigError` and leaves nothing behind if the ranks, started by somebody else, were not started with the same configuration.
+        Raises `ConfigError` and leaves nothing behind if the ranks, started by somebody else, were not started with the same configuration,
+        and `lit_mtrl.signals.Ended` if a signal has ended it: at once, or with several ranks before the next iteration, and at once at a second.
         """
         strategy = self.trainer.strategy
         if isinstance(strategy, RanksStrategy):
             strategy.config = self.agent.config
             if strategy.cluster_environment.creates_processes_externally:  # pyright: ignore[reportOptionalMemberAccess]
                 strategy.setup_environment()
-        with self._records() if self.first else nullcontext():
+        tell = _stop_together(self.trainer)
+        with self._records() if self.first else nullcontext(), ended_by_signals(tell) as came:
             path = self.folder / "checkpoints" / "last.ckpt" if self.checkpoint else None
             try:
                 self.trainer.fit(self.agent, self.data, ckpt_path=path, weights_only=True if path else None)
+            except SIGTERMException as error:  # because the first rank has been told
+                raise Ended(came[0] if came else signal.SIGTERM) from error
             except Exception as error:
-                if not self.first:
+                if not self.first and not came:
                     log.error("rank %d stopped: %s", self.trainer.global_rank, error)
                 raise
             finally:
+                if isinstance(strategy, RanksStrategy) and sys.exception() is not None:
+                    strategy.end_others()
                 self.data.teardown("fit")
                 for callback in self.trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
                     callback.teardown(self.trainer, self.agent, "fit")
@@ -153,6 +167,10 @@ class Run:
             log.info("%s", self.describe())
             yield
             log.info("done at %s frames", f"{self.agent.frames:,}")
+        except Ended as ended:
+            ended.logged = True
+            log.error("%s at %s frames", ended, f"{self.agent.frames:,}")
+            raise
         except BaseException as error:
             log.error("stopped at %s frames: %s", f"{self.agent.frames:,}", str(error) or type(error).__name__)
             raise
@@ -187,7 +205,6 @@ def _prepare_ranks(trainer: lightning.Trainer, cfg: DictConfig) -> None:
         raise ConfigError(f"trainer.devices={ranks}: {str(error).splitlines()[0]}") from error
     if not trainer.is_global_zero:
         die_with_parent()
-    _stop_together(trainer)
     given = torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else cores(ranks)
     threads = cfg.trainer.threads or given
     torch.set_num_threads(threads)
@@ -204,18 +221,19 @@ def _prepare_ranks(trainer: lightning.Trainer, cfg: DictConfig) -> None:
                 ) from error
 
 
-def _stop_together(trainer: lightning.Trainer) -> None:
-    """At SIGTERM, stop all ranks before the next iteration.
+def _stop_together(trainer: lightning.Trainer) -> Callable[[], None] | None:
+    """What to do at the first signal, where there are several ranks: stop them all before the next iteration.
 
-    Lightning's own handler talks to the other ranks from within, wherever the signal finds it; two of them then wait for each other. It
-    asks the first rank before every iteration in any case whether it has been told to stop.
+    Lightning's own handler, which is not installed, talks to the other ranks from within, wherever the signal finds it; two of them then
+    wait for each other. It asks the first rank before every iteration in any case whether it has been told to stop.
     """
     connector = trainer._signal_connector
 
-    def told(signum: int, _: object) -> None:
+    def told() -> None:
         connector.received_sigterm = True
 
-    connector._sigterm_notifier_fn = told
+    connector.register_signal_handlers = lambda: None
+    return told if trainer.world_size > 1 else None
 
 
 def _workers_before(checkpoint: dict[str, Any] | None) -> int | None:
@@ -223,15 +241,17 @@ def _workers_before(checkpoint: dict[str, Any] | None) -> int | None:
 
 
 class _AboveTheBar(logging.StreamHandler):
-    """Writes lines above a progress bar instead of into it."""
+    """Writes lines above a progress bar instead of into it; nothing where whoever read them has gone."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        with suppress(OSError):
+            tqdm.write(self.format(record), file=sys.stderr)
 
 
 def _quiet() -> None:
     """Leave the terminal to our own lines: libraries' informational messages off, warnings that do not apply to us off."""
     if not log.handlers:
+        tqdm.set_lock(threading.RLock())  # its own is for several processes, and takes a semaphore
         log.addHandler(_AboveTheBar())
         log.setLevel(logging.INFO)
         log.propagate = False
