@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from lit_mtrl.limits import raise_open_files
-from lit_mtrl.processes import keep_freed_memory, nobody_reads, open_standard_streams, spin_briefly
+from lit_mtrl.processes import keep_freed_memory, nobody_reads, open_standard_streams, rank_of_process, spin_briefly
 from lit_mtrl.signals import Ended
 from lit_mtrl.spec import ConfigError
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except Ended as ended:
-        if not ended.logged:
+        if not ended.logged and rank_of_process() == 0:
             print(ended, file=sys.stderr)
         return 128 + ended.signum
     except BrokenPipeError:

@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from lit_mtrl.make import make, plain
 from lit_mtrl.processes import cores, die_with_parent, hold
 from lit_mtrl.signals import Ended, ended_by_signals
 from lit_mtrl.spec import ConfigError, require
-from lit_mtrl.strategies import RanksStrategy
+from lit_mtrl.strategies import PATIENCE, RanksStrategy
 from lit_mtrl.tables import keep_rows_until
 
 log = logging.getLogger("lit_mtrl")
@@ -111,12 +111,15 @@ class Run:
             strategy.config = self.agent.config
             if strategy.cluster_environment.creates_processes_externally:  # pyright: ignore[reportOptionalMemberAccess]
                 strategy.setup_environment()
-        tell = _stop_together(self.trainer)
-        with self._records() if self.first else nullcontext(), ended_by_signals(tell) as came:
+        alone = self.trainer.world_size == 1
+        with self._records() if self.first else nullcontext(), ended_by_signals(at_once=alone) as came:
+            _stop_together(self.trainer, came)
             path = self.folder / "checkpoints" / "last.ckpt" if self.checkpoint else None
+            together = False
             try:
                 self.trainer.fit(self.agent, self.data, ckpt_path=path, weights_only=True if path else None)
-            except SIGTERMException as error:  # because the first rank has been told
+            except SIGTERMException as error:  # all ranks stop here, since the first has been told
+                together = True
                 raise Ended(came[0] if came else signal.SIGTERM) from error
             except Exception as error:
                 if not self.first and not came:
@@ -124,12 +127,14 @@ class Run:
                 raise
             finally:
                 if isinstance(strategy, RanksStrategy) and sys.exception() is not None:
-                    strategy.end_others()
+                    strategy.watch_no_more()
                 self.data.teardown("fit")
                 for callback in self.trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
                     callback.teardown(self.trainer, self.agent, "fit")
                 if isinstance(strategy, RanksStrategy):
                     self.agent.engine = None  # recorded graphs hold all-reduces: they go before the group does
+                    if isinstance(sys.exception(), Ended):
+                        strategy.end_others(PATIENCE if together else 0)
 
     @contextmanager
     def _records(self) -> Iterator[None]:
@@ -221,19 +226,24 @@ def _prepare_ranks(trainer: lightning.Trainer, cfg: DictConfig) -> None:
                 ) from error
 
 
-def _stop_together(trainer: lightning.Trainer) -> Callable[[], None] | None:
-    """What to do at the first signal, where there are several ranks: stop them all before the next iteration.
+def _stop_together(trainer: lightning.Trainer, came: Sequence[int]) -> None:
+    """Stop all ranks before the next iteration once a signal has come to the first.
 
-    Lightning's own handler, which is not installed, talks to the other ranks from within, wherever the signal finds it; two of them then
-    wait for each other. It asks the first rank before every iteration in any case whether it has been told to stop.
+    Lightning's own handlers, which are not installed, talk to the other ranks from within, wherever the signal finds them; two ranks then
+    wait for each other. But it asks the first rank before every iteration whether it has been told to stop, and there alone is it told.
     """
-    connector = trainer._signal_connector
+    connector, loop = trainer._signal_connector, trainer.fit_loop.epoch_loop
+    ask = loop._broadcast_sigterm_tensor
 
-    def told() -> None:
-        connector.received_sigterm = True
+    def asked() -> None:
+        connector.received_sigterm = bool(came)
+        try:
+            ask()
+        finally:
+            connector.received_sigterm = False
 
     connector.register_signal_handlers = lambda: None
-    return told if trainer.world_size > 1 else None
+    loop._broadcast_sigterm_tensor = asked
 
 
 def _workers_before(checkpoint: dict[str, Any] | None) -> int | None:

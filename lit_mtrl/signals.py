@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
@@ -29,26 +29,26 @@ class Ended(SystemExit):
 
 
 @contextmanager
-def ended_by_signals(tell: Callable[[], None] | None = None) -> Iterator[list[int]]:
+def ended_by_signals(at_once: bool = True) -> Iterator[list[int]]:
     """Within the block, `ENDING` raise `Ended` in the main thread; yields the signals that have come.
 
     Not while one is being handled, so that nothing disturbs the cleaning up, nor after the block, if that has ended so: the process is about
     to go. What fails after a signal, perhaps because that came to other processes, too, becomes `Ended`. What this process ignores (under
-    ``nohup``, say) stays ignored. ``tell``: is called at the first signal, instead.
+    ``nohup``, say) stays ignored. Not ``at_once``: the first signal raises nothing; whoever looks at what has come raises.
     """
     came: list[int] = []
 
     def handle(signum: int, _: object) -> None:
         came.append(signum)
-        if tell is not None and len(came) == 1:
-            tell()
-        elif not _ending():
+        if (at_once or len(came) > 1) and not _ending():
             raise Ended(came[0])
 
     # In another thread Python allows no handlers; a handler of None is not Python's.
     heeded = [s for s in ENDING if signal.getsignal(s) not in (signal.SIG_IGN, None)] if _in_main_thread() else []
     old = {signum: signal.signal(signum, handle) for signum in heeded}
     try:
+        with starting_processes():
+            pass  # Python's helper, which removes semaphores that are left, now outlives the terminal
         yield came
     except (Exception, SystemExit) as error:
         ended = bool(came) or isinstance(error, Ended)
@@ -72,8 +72,7 @@ def starting_processes() -> Iterator[None]:
     old = {signum: signal.signal(signum, lambda signum, _: came.append(signum)) for signum in handled}
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, FROM_TERMINAL)
     try:
-        # Python's own helper process, which removes semaphores that are left, must outlive the terminal, too; starting it unblocks SIGINT.
-        resource_tracker.ensure_running()
+        resource_tracker.ensure_running()  # else the first of them would start it, and that unblocks SIGINT
         signal.pthread_sigmask(signal.SIG_BLOCK, FROM_TERMINAL)
         yield
     finally:

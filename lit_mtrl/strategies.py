@@ -24,23 +24,15 @@ MEASURED = ("collector.policy_device",)
 """Keys that each rank may have found by itself; rank 0's count."""
 
 
-PATIENCE = 2.0
-"""Seconds that other ranks have to end by themselves; Lightning looks every five for one that has, and would kill the first."""
+PATIENCE = 12.0
+"""Seconds that other ranks have to end by themselves: a little more than TorchRL gives collecting processes."""
 
 
 class _Launcher(_SubprocessScriptLauncher):
     def _call_children_scripts(self) -> None:
         with starting_processes():
             super()._call_children_scripts()
-
-    def end(self) -> None:
-        others = list(self.procs)
-        self.procs.clear()  # which Lightning's observer looks at
-        until = time.monotonic() + PATIENCE
-        for process in others:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.0, until - time.monotonic()))
-            process.kill()
+        self.others = list(self.procs)
 
 
 class RanksStrategy(DDPStrategy):
@@ -56,10 +48,19 @@ class RanksStrategy(DDPStrategy):
         assert self.cluster_environment is not None
         self._launcher = _Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
 
-    def end_others(self) -> None:
-        """End the ranks that this process has started, if it has, by force those that do not end themselves within `PATIENCE`."""
+    def watch_no_more(self) -> None:
+        """Lightning kills this process within five seconds after another rank has ended badly; here it is ending itself, and may take longer."""
         if isinstance(self._launcher, _Launcher):
-            self._launcher.end()
+            self._launcher.procs.clear()
+
+    def end_others(self, patience: float) -> None:
+        """Wait ``patience`` seconds for the ranks that this process has started, if it has, and kill those that are left."""
+        until = time.monotonic() + patience
+        for process in getattr(self._launcher, "others", ()):
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, until - time.monotonic()))
+            process.kill()
+            process.wait()
 
     def setup_environment(self) -> None:
         """Meet the other ranks; raises `ConfigError` if they were started with another configuration."""
