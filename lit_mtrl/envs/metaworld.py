@@ -141,7 +141,7 @@ def _task_class(name: str) -> type[SawyerXYZEnv]:
 def _import_mujoco() -> None:
     """Also where the library that MUJOCO_GL names is missing: here nothing is drawn."""
     try:
-        import mujoco  # noqa: F401
+        import mujoco
     except Exception:  # PyOpenGL fails in many ways
         wanted = os.environ.get("MUJOCO_GL")
         os.environ["MUJOCO_GL"] = "disabled"
