@@ -3,6 +3,7 @@
 NOTE 1: TorchRL sets the main process' thread count to (threads - workers); we pass the count it had, since the workers are idle
         while the learner computes.
 NOTE 2: the weights' acknowledgements are awaited by a scheme of our own (`_WatchedWeights`): a worker that died would be waited for.
+        We look ourselves who has died, before TorchRL does: it would end the others, and then one cannot tell who was first.
 NOTE 3: worker processes keep their standard error in a file, so that the error of one that dies can be quoted. One that cannot send
         what it was asked for dies of it (`_cannot_send`): Python would print that and go on, and its batch would be waited for without end.
 NOTE 4: in this process TorchRL gets the policy as a plain function, so that it neither moves nor synchronises it: `publish` copies the
@@ -27,7 +28,6 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
-from torchrl._utils import _check_for_faulty_process
 from torchrl.collectors import Collector, MultiSyncCollector
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType
@@ -117,6 +117,7 @@ class TaskCollector:
                 self._logs.cleanup()
                 raise
             weights.workers = self._collector.procs
+            self._collector.queue_out.get = partial(_watched_get, self._collector.queue_out.get, weights.workers)
             self._iterator = iter(self._collector)
 
     def restart(self, stream: int) -> None:
@@ -155,9 +156,11 @@ class TaskCollector:
         return self._policy(td)
 
     def shutdown(self) -> None:
-        self._collector.shutdown()
-        if self._logs is not None:
-            self._logs.cleanup()
+        try:
+            self._collector.shutdown()
+        finally:
+            if self._logs is not None:
+                self._logs.cleanup()
 
     def _log(self, worker: int) -> Path:
         assert self._logs is not None
@@ -167,6 +170,7 @@ class TaskCollector:
         if self._logs is None:
             return call()
         try:
+            _require_alive(getattr(getattr(self, "_collector", None), "procs", []))
             return call()
         except Exception as error:
             raise WorkerError(self._who_died(error)) from error
@@ -175,8 +179,8 @@ class TaskCollector:
         """What ``error`` says, and for each worker that has died its exit code, tasks and last words; one line if the system refused something."""
         lines, everything = [], str(error)
         processes = getattr(getattr(self, "_collector", None), "procs", [])
-        # TorchRL then ends those that are left by SIGTERM; else that came from outside.
-        ended = "At least one process failed" in str(error)
+        # If it was TorchRL that found one dead, it has ended the others by SIGTERM.
+        ended = str(error).startswith(("At least one process failed", "Cannot close a process"))
         for worker, owned in enumerate(self._owned):
             said = self._log(worker).read_text(errors="replace").strip() if self._log(worker).exists() else ""
             code = _exit_code(processes[worker]) if processes else None
@@ -204,13 +208,29 @@ def _last_line(text: str) -> str:
     return text.strip().splitlines()[-1]
 
 
-def _exit_code(process: Any) -> int | None:
-    """Of a process that has ended and that nobody has closed; one whose pipe has just broken is about to end."""
+def _exit_code(process: Any, wait: float = 0.2) -> int | None:
+    """Of a process that has ended, or does within ``wait`` seconds, as one whose pipe has just broken; None if TorchRL has closed it."""
     try:
-        process.join(0.2)
+        process.join(wait)
         return process.exitcode
     except ValueError:
         return None
+
+
+def _require_alive(processes: Sequence[Any]) -> None:
+    codes = {worker: _exit_code(process, wait=0.0) for worker, process in enumerate(processes)}
+    dead = ", ".join(f"worker {worker} (exit code {code})" for worker, code in codes.items() if code is not None)
+    if dead:
+        raise RuntimeError(f"collecting processes have ended: {dead}")
+
+
+def _watched_get(get: Callable[..., Any], processes: Sequence[Any], *args: Any, **options: Any) -> Any:
+    """A queue's `get` with a timeout, after which the processes are looked at."""
+    try:
+        return get(*args, **options)
+    except queue.Empty:
+        _require_alive(processes)
+        raise
 
 
 class _WatchedWeights(SharedMemWeightSyncScheme):
@@ -225,7 +245,7 @@ class _WatchedWeights(SharedMemWeightSyncScheme):
                     acknowledged.get(timeout=1.0)
                     break
                 except queue.Empty:
-                    _check_for_faulty_process(self.workers)
+                    _require_alive(self.workers)
 
 
 def require_workers(suite: Suite, workers: int, policy_device: torch.device | str = "cpu") -> None:
