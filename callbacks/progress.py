@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Any
 
 import lightning
@@ -20,7 +21,10 @@ TERMINAL_SECONDS, FILE_SECONDS = 0.5, 30
 
 
 class Progress(lightning.Callback):
-    """Frames and time left, frames/s, updates/s, training and evaluation success; one line per half minute where there is no terminal."""
+    """Frames and time left, frames/s, updates/s, training and evaluation success; one line per half minute where there is no terminal.
+
+    It ends where standard error cannot be written to any more, because a pipe's reader or the terminal has gone.
+    """
 
     def __init__(self) -> None:
         self.bar: tqdm | None = None
@@ -31,23 +35,28 @@ class Progress(lightning.Callback):
         if not trainer.is_global_zero:
             return
         every = TERMINAL_SECONDS if sys.stderr.isatty() else FILE_SECONDS
-        self.bar = tqdm(
-            total=data.budget,
-            initial=data.frames,
-            unit=" frames",
-            unit_scale=True,
-            mininterval=every,
-            dynamic_ncols=True,
-        )
+        with suppress(OSError):
+            self.bar = tqdm(
+                total=data.budget,
+                initial=data.frames,
+                unit=" frames",
+                unit_scale=True,
+                mininterval=every,
+                dynamic_ncols=True,
+            )
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Agent, *args: Any) -> None:
         if self.bar is not None:
             latest = {**pl_module.latest, **trainer.callback_metrics}
             shown = {name: f"{latest[key]:.{digits}f}" for name, (key, digits) in SHOWN.items() if key in latest}
             self.bar.set_postfix(shown, refresh=False)
-            self.bar.update(pl_module.frames - self.bar.n)
+            try:
+                self.bar.update(pl_module.frames - self.bar.n)
+            except OSError:
+                self.bar.disable, self.bar = True, None
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         if self.bar is not None:
-            self.bar.close()
+            with suppress(OSError):
+                self.bar.close()
             self.bar = None

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from lit_mtrl import files
 from lit_mtrl.algos.base import Algorithm
 from lit_mtrl.data.module import DataModule
-from lit_mtrl.data.place import require_room, transition_bytes
+from lit_mtrl.data.place import require_free_memory, transition_bytes
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.make import make
 from lit_mtrl.processes import cores
@@ -63,17 +63,17 @@ def require_memory(cfg: DictConfig, suite: Suite, learner: torch.device) -> None
         return
     tensors = [*algorithm.parameters(), *algorithm.buffers()]
     size = sum(t.numel() * t.element_size() * (4 if t.requires_grad else 1) for t in tensors)
-    require_room("network.*, critic.size", "networks, gradients and optimizers", size, learner)
+    require_free_memory("network.*, critic.size", "networks, gradients and optimizers", size, learner)
     steps, tasks = cfg.collector.steps, len(suite.tasks)
     drawn = cfg.collector.updates_per_step * steps * tasks * cfg.replay.per_task
-    require_room(
+    require_free_memory(
         "collector.steps, collector.updates_per_step, replay.per_task",
         "the batches of an iteration",
         int(drawn * transition_bytes(suite)),
         learner,
     )
     collected = 2 * steps * tasks * cfg.env.copies * transition_bytes(suite)
-    require_room("collector.steps, env.copies", "the steps of an iteration", collected, torch.device("cpu"))
+    require_free_memory("collector.steps, env.copies", "the steps of an iteration", collected, torch.device("cpu"))
 
 
 def build_weightings(cfg: DictConfig, suite: Suite) -> dict[str, Weighting]:

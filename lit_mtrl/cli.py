@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from lit_mtrl.config.keys import described
 from lit_mtrl.config.kinds import one_line
 from lit_mtrl.config.trust import trusting
-from lit_mtrl.processes import keep_freed_memory, spin_briefly
+from lit_mtrl.limits import raise_open_files
+from lit_mtrl.processes import keep_freed_memory, nobody_reads, open_standard_streams, rank_of_process, spin_briefly
+from lit_mtrl.signals import Ended
 from lit_mtrl.spec import ConfigError
 
 OVERRIDE = re.compile(r"--([\w./@]+=.*)", re.DOTALL)
@@ -28,38 +30,52 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code: 0 done, 1 failed while running, 2 nothing was started because the input is wrong, 141 the reader of its output has gone, 143 ended by SIGTERM."""
+    """Run one command.
+
+    The exit code: 0 done, 1 failed while running, 2 nothing was started because the input is wrong; ended by a signal, 128 and its number: 130
+    interrupted, 143 SIGTERM, 129 its terminal was closed, 141 nobody reads what it prints.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
+    open_standard_streams()
+    raise_open_files()
     spin_briefly()
     keep_freed_memory()
     try:
-        args = _parse(argv)
-        with trusting(getattr(args, "trust", [])):
-            if args.command == "doctor":  # also where what the other commands import is missing
-                from lit_mtrl.doctor.run import doctor
-
-                return doctor(args.tracking_uri, args.json)
-            from lit_mtrl import commands
-
-            if hasattr(args, "overrides"):
-                from lit_mtrl.compose import quote_texts
-
-                args.overrides = quote_texts(args.overrides)
-            code = getattr(commands, args.command)(args)
-            sys.stdout.flush()
-            return code
-    except BrokenPipeError:  # who reads what is printed has read enough, as `head` does
-        if argv[0] == "fit":
-            raise
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # for what the interpreter still writes at its end
-        return 128 + signal.SIGPIPE
+        try:
+            args = _parse(argv)
+            with trusting(getattr(args, "trust", [])):
+                return _run(args)
+        finally:
+            sys.stdout.flush()  # or it would fail at the interpreter's end
     except ConfigError as error:
         print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except Ended as ended:
+        if not ended.logged and rank_of_process() == 0:
+            print(ended, file=sys.stderr)
+        return 128 + ended.signum
+    except BrokenPipeError:
+        if not nobody_reads(sys.stdout):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where the interpreter writes what is left
+        return 128 + signal.SIGPIPE
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.command == "doctor":  # also where what the other commands import is missing
+        from lit_mtrl.doctor.run import doctor
+
+        return doctor(args.tracking_uri, args.json)
+    from lit_mtrl import commands
+
+    if hasattr(args, "overrides"):
+        from lit_mtrl.compose import quote_texts
+
+        args.overrides = quote_texts(args.overrides)
+    return getattr(commands, args.command)(args)
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

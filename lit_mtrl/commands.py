@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import signal
 import sys
 from contextlib import nullcontext
 from functools import partial
@@ -17,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.compose import composed, conf_dir, groups
 from lit_mtrl.folder import leads, occupied, require_free, resumed
+from lit_mtrl.signals import ended_by_signals
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.study import split_experiment, study_sweep
 from lit_mtrl.tables import to_json
@@ -182,8 +182,6 @@ def _describe(path: Path) -> str:
 
 
 def _train(cfg: DictConfig, saved: Saved | None) -> int:
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
-
     from lit_mtrl.agent import DivergedError
     from lit_mtrl.data.collect import WorkerError
     from lit_mtrl.players import EvaluationError
@@ -191,9 +189,8 @@ def _train(cfg: DictConfig, saved: Saved | None) -> int:
     from lit_mtrl.run import Run, StoppedError
 
     try:
-        Run(cfg, saved).fit()
+        with ended_by_signals():
+            Run(cfg, saved).fit()
     except (DivergedError, EvaluationError, RankError, StoppedError, WorkerError):
         return 1  # the message has been logged
-    except SIGTERMException:  # which would end the process as if all were well
-        return 128 + signal.SIGTERM
     return 0

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lit_mtrl.players import Player, Worker, share, split
+from lit_mtrl.players import Player, Worker, share, share_weights, split
 from lit_mtrl.processes import cores
 from lit_mtrl.ranks import Ranks
+from lit_mtrl.signals import starting_processes
 from lit_mtrl.spec import require
 
 if TYPE_CHECKING:
@@ -71,6 +72,12 @@ class Job:
             del self._waiting[cast("Connection", pipe)]
 
 
+def processes(workers: int, background: bool = False, ranks: int = 1) -> int:
+    """Processes that play for each of ``ranks`` on this machine, of an `Evaluator` with ``workers``; 0 if this one does."""
+    count = workers or max(1, cores(ranks) // (2 if background else 1))
+    return 0 if count == 1 and not background else count
+
+
 class Evaluator:
     """Plays ``episodes`` episodes of every task with the mean action; episode e starts on goal e mod the suite's goals.
 
@@ -98,7 +105,7 @@ class Evaluator:
         total = len(suite.tasks) * episodes
         require(size <= total, f"eval.episodes={episodes}: {total} episodes cannot be shared by {size} ranks")
         # Every rank must cut the episodes alike, however many cores it has.
-        count = self._ranks.first(workers or max(1, cores(size) // (2 if background else 1)))
+        count = self._ranks.first(max(1, processes(workers, background, size)))
         count = min(count, total // size)
         shares = split(len(suite.tasks), episodes, count * size)[rank * count : (rank + 1) * count]
         self._shares = [share for share in shares if any(part.task in self.tasks for part in share)]
@@ -128,7 +135,7 @@ class Evaluator:
         if self._here:
             self._local = Player(self.suite, [part for share in self._shares for part in share], self._actor)
         else:
-            suite, shared = share(self.suite), self._actor.share_memory()
+            suite, shared = share(self.suite), share_weights(self._actor)
             for parts in self._shares:
                 names = ", ".join(self.suite.tasks[part.task] for part in parts)
                 self._workers.append(Worker(suite, parts, shared, names))
@@ -183,7 +190,8 @@ class OfficialEvaluator:
         from metaworld.evaluation import evaluation
 
         if self._envs is None:
-            self._envs = self.suite.official_vector(in_processes=self.workers != 1)
+            with starting_processes():
+                self._envs = self.suite.official_vector(in_processes=self.workers != 1)
         agent = _OfficialAgent(actor, len(self.suite.tasks))
         _, _, success, returns = evaluation(agent, self._envs, self.episodes)  # pyright: ignore[reportArgumentType]
         names = [f"{self.suite.tasks[task]}-v3" for task in self.tasks]

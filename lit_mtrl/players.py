@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import pickle
-import signal
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,7 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lit_mtrl.limits import remedy
 from lit_mtrl.processes import die_with_parent
+from lit_mtrl.signals import starting_processes
 
 if TYPE_CHECKING:
     from lit_mtrl.envs.base import Suite, TaskEnv
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class EvaluationError(RuntimeError):
-    """A process that plays evaluation episodes died; the message holds its traceback, or its exit code where it left none."""
+    """A process that plays evaluation episodes died or could not be started; the message holds its traceback, its exit code or the remedy."""
 
 
 class Part(NamedTuple):
@@ -92,7 +93,7 @@ class Player:
 
 class Worker:
     """A process with a `Player`. ``suite``: made by `share`; it and ``actor`` are in shared memory, so `play` sends no weights. ``name`` of
-    what it plays, for messages.
+    what it plays, for messages. Raises `EvaluationError` if the system starts no further process.
 
     ``pipe`` can be read from once the answer is there, or the process has died.
     """
@@ -100,10 +101,11 @@ class Worker:
     def __init__(self, suite: Tensor, parts: Sequence[Part], actor: TanhGaussian, name: str):
         spawn = multiprocessing.get_context("spawn")
         self.parts, self.name = parts, name
-        self.pipe, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=_serve, args=(theirs, suite, parts, actor), daemon=True)
-        self._process.start()
-        theirs.close()
+        with _refusals():
+            self.pipe, theirs = spawn.Pipe()
+            with theirs, starting_processes():
+                self._process = spawn.Process(target=_serve, args=(theirs, suite, parts, actor), daemon=True)
+                self._process.start()
 
     def play(self) -> None:
         """Begin to play with the actor's present weights, which must not change before the `answer`."""
@@ -119,7 +121,9 @@ class Worker:
             code = self._process.exitcode
             raise EvaluationError(f"evaluation: the process that plays {self.name} died (exit code {code})") from None
         if isinstance(answer, str):
-            raise EvaluationError(f"evaluation: the process that plays {self.name} died: {answer}")
+            helps = remedy(answer, "eval.workers")
+            said = answer if helps is None else f"{answer.splitlines()[-1]}: {helps}"
+            raise EvaluationError(f"evaluation: the process that plays {self.name} died: {said}")
         return answer
 
     def close(self) -> None:
@@ -130,17 +134,40 @@ class Worker:
 
 
 def share(suite: Suite) -> Tensor:
-    """The suite, pickled, uint8 in shared memory: a process that gets more than a pipe holds would be waited for until it has started."""
-    return torch.frombuffer(bytearray(pickle.dumps(suite)), dtype=torch.uint8).share_memory_()
+    """The suite, pickled, uint8 in shared memory: a process that gets more than a pipe holds would be waited for until it has started.
+
+    Raises `EvaluationError` if there is no shared memory left.
+    """
+    with _refusals():
+        return torch.frombuffer(bytearray(pickle.dumps(suite)), dtype=torch.uint8).share_memory_()
+
+
+def share_weights(actor: TanhGaussian) -> TanhGaussian:
+    """Move the actor's parameters to shared memory; raises `EvaluationError` if there is none left."""
+    with _refusals():
+        return actor.share_memory()
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        helps = remedy(str(error), "eval.workers")
+        if helps is None:
+            raise
+        raise EvaluationError(f"evaluation: its processes cannot be started ({error}): {helps}") from error
 
 
 def _serve(pipe: Connection, suite: Tensor, parts: Sequence[Part], actor: TanhGaussian) -> None:
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the learner's to handle; it ends its workers
     torch.set_num_threads(1)
     try:
         player = Player(pickle.loads(suite.numpy().tobytes()), parts, actor)
         while pipe.recv():
             pipe.send(player.play())
+    except (EOFError, BrokenPipeError):
+        pass  # whoever asks has gone
     except Exception:
-        pipe.send(traceback.format_exc().strip())
+        with contextlib.suppress(BrokenPipeError):
+            pipe.send(traceback.format_exc().strip())

@@ -6,6 +6,7 @@ import ctypes
 import fcntl
 import itertools
 import os
+import select
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,28 @@ def die_with_parent(gently: bool = False) -> None:
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM if gently else signal.SIGKILL)
+
+
+def open_standard_streams() -> None:
+    """Nowhere in place of standard input, output or error where this process was started without (``2>&-``, as a daemon).
+
+    The next file to be opened would take such a number, and get what libraries print.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.set_inheritable(nowhere, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))
+
+
+def nobody_reads(stream: TextIO) -> bool:
+    """Whether ``stream`` is a pipe whose reader has gone, as after ``| head -1``."""
+    asked = select.poll()
+    asked.register(stream.fileno(), select.POLLOUT)
+    return any(event & select.POLLERR for _, event in asked.poll(0))
 
 
 def spin_briefly() -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
@@ -30,14 +33,17 @@ from lit_mtrl.build import (
 )
 from lit_mtrl.checkpoint import Saved
 from lit_mtrl.config.resolve import as_written
+from lit_mtrl.data.room import require_room
+from lit_mtrl.evaluate import processes
 from lit_mtrl.execution import resolve_mode
 from lit_mtrl.files import LogFile, replacing, trouble
 from lit_mtrl.labels import RUN, build_logger, counts, tags
 from lit_mtrl.logger import CSVLogger
 from lit_mtrl.make import make
 from lit_mtrl.processes import cores, die_with_parent
+from lit_mtrl.signals import Ended, ended_by_signals
 from lit_mtrl.spec import ConfigError, require
-from lit_mtrl.strategies import RanksStrategy
+from lit_mtrl.strategies import PATIENCE, RanksStrategy
 from lit_mtrl.tables import keep_rows_until, to_json
 from lit_mtrl.weights import require_continuable
 
@@ -107,36 +113,49 @@ class Run:
         self.agent.config = as_written(cfg)
         if cfg.trainer.threads:
             torch.set_num_threads(cfg.trainer.threads)
+        data, playing = self.data, processes(cfg.eval.workers, cfg.eval.background, ranks)
+        require_room(suite, data.policy, data.steps // ranks, data.copies, data.workers, playing, ranks)
         if ranks > 1:
             _prepare_ranks(self.trainer, cfg)
 
     def fit(self) -> None:
         """Train to the end of the budget.
 
-        Raises `ConfigError` and leaves nothing behind if the ranks, started by somebody else, were not started with the same configuration.
+        Raises `ConfigError` and leaves nothing behind if the ranks, started by somebody else, were not started with the same configuration,
+        and `lit_mtrl.signals.Ended` if a signal has ended it: at once, or with several ranks before the next iteration, and at once at a second.
         """
         strategy = self.trainer.strategy
         if isinstance(strategy, RanksStrategy):
             strategy.config = self.agent.config
             if strategy.cluster_environment.creates_processes_externally:  # pyright: ignore[reportOptionalMemberAccess]
                 strategy.setup_environment()
-        with self._records() if self.first else nullcontext():
+        alone = self.trainer.world_size == 1
+        with self._records() if self.first else nullcontext(), ended_by_signals(at_once=alone) as came:
+            _stop_together(self.trainer, came)
             path = self.saved.path if self.saved else None
+            together = False
             try:
                 self.trainer.fit(self.agent, self.data, ckpt_path=path, weights_only=True if path else None)
+            except SIGTERMException as error:  # all ranks stop here, since the first has been told
+                together = True
+                raise Ended(came[0] if came else signal.SIGTERM) from error
             except Exception as error:
                 reason = trouble(error, self.folder)
-                if not self.first:
+                if not self.first and not came:
                     log.error("rank %d stopped: %s", self.trainer.global_rank, reason or error)
                     if reason is not None:
                         raise StoppedError(reason) from error
                 raise
             finally:
+                if isinstance(strategy, RanksStrategy) and sys.exception() is not None:
+                    strategy.watch_no_more()
                 self.data.teardown("fit")
                 for callback in self.trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
                     callback.teardown(self.trainer, self.agent, "fit")
                 if isinstance(strategy, RanksStrategy):
                     self.agent.engine = None  # recorded graphs hold all-reduces: they go before the group does
+                    if isinstance(sys.exception(), Ended):
+                        strategy.end_others(PATIENCE if together else 0)
 
     @contextmanager
     def _records(self) -> Iterator[None]:
@@ -156,6 +175,10 @@ class Run:
             log.info("%s", self.describe())
             yield
             log.info("done at %s frames", f"{self.agent.frames:,}")
+        except Ended as ended:
+            ended.logged = True
+            log.error("%s at %s frames", ended, f"{self.agent.frames:,}")
+            raise
         except BaseException as error:
             reason = trouble(error, self.folder)
             log.error(
@@ -210,7 +233,6 @@ def _prepare_ranks(trainer: lightning.Trainer, cfg: DictConfig) -> None:
         raise ConfigError(f"trainer.devices={ranks}: {str(error).splitlines()[0]}") from error
     if not trainer.is_global_zero:
         die_with_parent()
-    _stop_together(trainer)
     given = torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else cores(ranks)
     threads = cfg.trainer.threads or given
     torch.set_num_threads(threads)
@@ -227,18 +249,24 @@ def _prepare_ranks(trainer: lightning.Trainer, cfg: DictConfig) -> None:
                 ) from error
 
 
-def _stop_together(trainer: lightning.Trainer) -> None:
-    """At SIGTERM, stop all ranks before the next iteration.
+def _stop_together(trainer: lightning.Trainer, came: Sequence[int]) -> None:
+    """Stop all ranks before the next iteration once a signal has come to the first.
 
-    Lightning's own handler talks to the other ranks from within, wherever the signal finds it; two of them then wait for each other. It
-    asks the first rank before every iteration in any case whether it has been told to stop.
+    Lightning's own handlers, which are not installed, talk to the other ranks from within, wherever the signal finds them; two ranks then
+    wait for each other. But it asks the first rank before every iteration whether it has been told to stop, and there alone is it told.
     """
-    connector = trainer._signal_connector
+    connector, loop = trainer._signal_connector, trainer.fit_loop.epoch_loop
+    ask = loop._broadcast_sigterm_tensor
 
-    def told(signum: int, _: object) -> None:
-        connector.received_sigterm = True
+    def asked() -> None:
+        connector.received_sigterm = bool(came)
+        try:
+            ask()
+        finally:
+            connector.received_sigterm = False
 
-    connector._sigterm_notifier_fn = told
+    connector.register_signal_handlers = lambda: None
+    loop._broadcast_sigterm_tensor = asked
 
 
 def _workers_before(checkpoint: dict[str, Any] | None) -> int | None:
@@ -246,15 +274,17 @@ def _workers_before(checkpoint: dict[str, Any] | None) -> int | None:
 
 
 class _AboveTheBar(logging.StreamHandler):
-    """Writes lines above a progress bar instead of into it."""
+    """Writes lines above a progress bar instead of into it; nothing where whoever read them has gone."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        with suppress(OSError):
+            tqdm.write(self.format(record), file=sys.stderr)
 
 
 def _quiet() -> None:
     """Leave the terminal to our own lines: libraries' informational messages off, warnings that do not apply to us off."""
     if not log.handlers:
+        tqdm.set_lock(threading.RLock())  # its own is for several processes, and takes a semaphore
         log.addHandler(_AboveTheBar())
         log.setLevel(logging.INFO)
         log.propagate = False

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from lit_mtrl.ranks import Ranks
+from lit_mtrl.signals import starting_processes
 from lit_mtrl.spec import require
 from lit_mtrl.suggest import unknown
 from lit_mtrl.tables import flat
 
 MEASURED = ("collector.policy_device",)
 """Keys that each rank may have found by itself; rank 0's count."""
+
+
+PATIENCE = 12.0
+"""Seconds that other ranks have to end by themselves: a little more than TorchRL gives collecting processes."""
+
+
+class _Launcher(_SubprocessScriptLauncher):
+    def _call_children_scripts(self) -> None:
+        with starting_processes():
+            super()._call_children_scripts()
+        self.others = list(self.procs)
 
 
 class RanksStrategy(DDPStrategy):
@@ -27,6 +43,24 @@ class RanksStrategy(DDPStrategy):
     def __init__(self, **options: Any):
         # A rank that ends is noticed at once; a long wait is for one that plays or saves.
         super().__init__(timeout=timedelta(hours=4), **options)
+
+    def _configure_launcher(self) -> None:
+        assert self.cluster_environment is not None
+        self._launcher = _Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
+
+    def watch_no_more(self) -> None:
+        """Lightning kills this process within five seconds after another rank has ended badly; here it is ending itself, and may take longer."""
+        if isinstance(self._launcher, _Launcher):
+            self._launcher.procs.clear()
+
+    def end_others(self, patience: float) -> None:
+        """Wait ``patience`` seconds for the ranks that this process has started, if it has, and kill those that are left."""
+        until = time.monotonic() + patience
+        for process in getattr(self._launcher, "others", ()):
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, until - time.monotonic()))
+            process.kill()
+            process.wait()
 
     def setup_environment(self) -> None:
         """Meet the other ranks; raises `ConfigError` if they were started with another configuration."""

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lit_mtrl.compose import override_saved
 from lit_mtrl.config.resolve import as_written
+from lit_mtrl.signals import ended_by_signals
 from lit_mtrl.spec import BENCHMARKS, ConfigError, require, task_names
 from lit_mtrl.suggest import unknown
 from lit_mtrl.tables import flat, to_json
@@ -41,13 +42,14 @@ def test(args: argparse.Namespace) -> int:
     from lit_mtrl.weights import load_algorithm
 
     load_algorithm(algorithm, checkpoint, where)
-    try:
-        rows = evaluation.evaluate(suite, algorithm.actor, [part["tasks"].index(name) for name in chosen])
-    except EvaluationError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return 1
-    finally:
-        evaluation.close()
+    with ended_by_signals():
+        try:
+            rows = evaluation.evaluate(suite, algorithm.actor, [part["tasks"].index(name) for name in chosen])
+        except EvaluationError as error:
+            print(error, file=sys.stderr)  # noqa: T201
+            return 1
+        finally:
+            evaluation.close()
     mean = {key: sum(row[key] for row in rows) / len(rows) for key in ("success", "return", "length")}
     report = {"frames": part["frames"], **tags, "episodes": cfg.eval.episodes, **mean, "tasks": rows}
     print(to_json(report) if args.json else _table([*rows, {"task": "mean", **mean}]))  # noqa: T201

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import ROOT
 
 LAYERS = {
-    0: ("spec", "suggest", "processes", "config", "files", "manifest", "addresses"),
+    0: ("spec", "suggest", "processes", "config", "files", "manifest", "addresses", "limits", "signals"),
     1: ("nets", "weighting", "envs", "policies", "critics", "ranks"),
     2: (
         "algos",

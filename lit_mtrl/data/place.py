@@ -70,7 +70,7 @@ def place_replay(wanted: str, learner: torch.device, suite: Suite, capacity: int
     return Place(device, size, ranks)
 
 
-def require_room(keys: str, what: str, size: int, device: torch.device) -> None:
+def require_free_memory(keys: str, what: str, size: int, device: torch.device) -> None:
     """`ConfigError` naming ``keys`` if ``size`` bytes of ``what`` are more than ``device`` has free."""
     free, where = free_bytes(device), "this machine" if device.type == "cpu" else str(device)
     if free is not None:

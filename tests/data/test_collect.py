@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import multiprocessing.reduction
 import os
 import signal
 import time
@@ -26,11 +28,15 @@ LETHAL = 8.0
 """The environments raise at actions from this tanh on."""
 
 
+def no_more_files(_: int) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
 class Trace:
     """Observation ``(task, goal / GOALS, steps so far)``, reward 10 task + action."""
 
-    def __init__(self, task: int):
-        self.task = task
+    def __init__(self, task: int, starving: bool = False):
+        self.task, self.starving = task, starving
         self.goal = self.count = 0
 
     def _obs(self) -> NDArray:
@@ -43,6 +49,8 @@ class Trace:
     def step(self, action: NDArray) -> tuple[NDArray, float, bool, bool]:
         if action[0] >= np.float32(math.tanh(LETHAL)):
             raise ValueError(f"task {self.task} broke")
+        if self.starving:
+            multiprocessing.reduction.DupFd = no_more_files  # which sends a tensor's memory
         self.count += 1
         return self._obs(), 10 * self.task + float(action[0]), False, False
 
@@ -53,13 +61,14 @@ class Trace:
 class TraceSuite(Suite):
     obs_dim, action_dim, horizon, num_goals = 3, 1, HORIZON, GOALS
 
-    def __init__(self, tasks: int, unbuildable: int = -1):
+    def __init__(self, tasks: int, unbuildable: int = -1, starving: bool = False):
         self.tasks, self.unbuildable = [f"task{i}" for i in range(tasks)], unbuildable
+        self.starving = starving
 
     def make(self, task: int) -> Trace:
         if task == self.unbuildable:
             raise ValueError(f"task {task} cannot be built")
-        return Trace(task)
+        return Trace(task, self.starving)
 
     def tags(self) -> dict[str, str]:
         return {}
@@ -258,6 +267,26 @@ def test_a_killed_worker_is_reported() -> None:
     message = die(collector, collector.collect)
     assert "worker 1 (exit code -9)" in message and "task1, task2" in message
     assert "worker 0" not in message and "task0" not in message
+
+
+def test_a_worker_that_is_ended_from_outside_is_named() -> None:
+    """By SIGTERM, as TorchRL itself ends the others of one that has failed."""
+    for call in ("collect", "publish"):
+        collector = make_collector(tasks=3, copies=1, workers=2)
+        collector.restart(0)
+        collector.collect()
+        os.kill(collector._collector.procs[1].pid, signal.SIGTERM)
+        message = die(collector, getattr(collector, call))
+        assert "worker 1 (exit code -15), tasks task1, task2, died" in message
+        assert "task0" not in message
+
+
+def test_a_worker_that_cannot_send_what_it_has_collected_is_reported() -> None:
+    """Its batch would be waited for without end."""
+    collector = make_collector(tasks=3, copies=1, workers=2, starving=True)
+    collector.restart(0)
+    message = die(collector, collector.collect)
+    assert "Too many open files" in message and "`ulimit -n`" in message and "\n" not in message
 
 
 def test_a_worker_that_is_killed_during_the_updates_is_reported() -> None:

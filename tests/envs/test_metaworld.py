@@ -19,6 +19,7 @@ from tensordict import TensorDictBase
 from lit_mtrl.envs.metaworld import MetaWorld, MetaWorldTask
 from lit_mtrl.envs.vector import VectorEnv
 from lit_mtrl.spec import MT10, MT25, MT50, OBS, ConfigError
+from tests.conftest import environment
 
 
 def official_goals(benchmark: metaworld.Benchmark) -> dict[str, NDArray]:
@@ -253,3 +254,13 @@ def test_naming_tasks_does_not_import_the_simulator() -> None:
 def test_bad_values_are_named(make: Callable[[], MetaWorld], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_nothing_is_drawn_so_a_missing_gl_library_does_not_matter() -> None:
+    """MuJoCo does not even import with a MUJOCO_GL that it cannot have; what the user wanted stays for who draws."""
+    ask = "import os; from lit_mtrl.envs.metaworld import MetaWorld; MetaWorld(['reach'], goals=1).make(0); print(os.environ['MUJOCO_GL'])"
+    done = subprocess.run(
+        [sys.executable, "-c", ask], env={**environment(), "MUJOCO_GL": "none"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "none\n"
