@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lit_mtrl.config.kinds import Choice, Flag, Folder, Kind, Name, Number, Numbers, Size, Tasks, Text, Whole
+from lit_mtrl.config.kinds import Address, Choice, Flag, Folder, Kind, Name, Number, Numbers, Size, Tasks, Text, Whole
 
 DEVICES = ("auto", "cpu", "cuda")
 COUNT = Whole(low=1, high=10**9)
@@ -117,7 +117,7 @@ KEYS: dict[str, Kind] = {
     "callbacks.*.delta": Number(low=0, high=1, open="low high"),
     "callbacks.*.method": Choice(of=("interpolate", "copy")),
     "callbacks.*.clear_moments": Flag(),
-    "logger.tracking_uri": Text(null="mlflow.db in the working directory"),
+    "logger.tracking_uri": Address(null="mlflow.db in the working directory"),
     "logger.log_frames": FRAMES,
 }
 

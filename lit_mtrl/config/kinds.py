@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lit_mtrl.addresses import require_no_credentials
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.suggest import unknown
 
@@ -182,6 +183,19 @@ class Folder(Text):
             raise ConfigError(
                 f"{key}={shown(value)}: there is no such user; write ./~ for a folder of that name"
             ) from error
+
+
+@dataclass(frozen=True)
+class Address(Text):
+    """Where a store is; it is written with the run, so it holds no password."""
+
+    def __str__(self) -> str:
+        return "an address without a password"
+
+    def check(self, key: str, value: Any, default: Any = None) -> Any:
+        if isinstance(value, str):
+            require_no_credentials(key, value)
+        return super().check(key, value, default)
 
 
 @dataclass(frozen=True)
