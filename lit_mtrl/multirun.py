@@ -165,12 +165,13 @@ def visible_gpus() -> list[str]:
 
 
 def final_success(cfg: DictConfig) -> float | None:
-    """Mean success over tasks at a run's last evaluation, None if it has none."""
+    """Mean success over tasks at a run's last evaluation, None if it has none, or its ``eval.csv`` cannot be read."""
     path = Path(cfg.output_dir) / "eval.csv"
-    if not path.exists():
+    try:
+        with path.open(newline="") as file:
+            rows = [(int(row["frames"]), float(row["success"])) for row in csv.DictReader(file)]
+    except (OSError, KeyError, TypeError, ValueError, csv.Error):
         return None
-    with path.open(newline="") as file:
-        rows = [(int(row["frames"]), float(row["success"])) for row in csv.DictReader(file)]
     last = [success for frames, success in rows if frames == rows[-1][0]]
     return sum(last) / len(last) if last else None
 

@@ -174,6 +174,36 @@ def test_a_killed_replacement_of_the_checkpoint_counts_what_it_holds(tmp_path: P
     assert frames_done(compose(["debug"], ["seed=1"])) == 300
 
 
+def test_frames_of_a_damaged_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the one before, from which the job will be continued; a sweep's check reads no checkpoint that has its size."""
+    import torch
+
+    from lit_mtrl.manifest import write_manifest
+
+    monkeypatch.chdir(tmp_path)
+    cfg, checkpoints = compose(["debug"], ["seed=1"]), folder_of(tmp_path, 600, "seed=1") / "checkpoints"
+    torch.save({"lit_mtrl": {"frames": 300}}, checkpoints / "last.ckpt.old")
+    write_manifest(checkpoints / "last", {"frames": 600, "ranks": 1, "checkpoint": [4, 0]})
+    assert frames_done(cfg) == 300
+    (checkpoints / "last.ckpt").write_bytes(b"1234")
+    assert frames_done(cfg) == 600
+    (checkpoints / "last.ckpt").unlink()
+    assert frames_done(cfg) == 300
+    (checkpoints / "last.ckpt.old").write_bytes(b"")
+    with pytest.raises(ConfigError, match="--multirun .*last.ckpt: no such file"):
+        frames_done(cfg)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "frames,success\n1", "frames,success\n1,x\n", "frbmes,success\n1,1\n", "frames,success\n\xff,1\n"]
+)
+def test_an_evaluation_that_cannot_be_read(text: str, tmp_path: Path) -> None:
+    cfg = compose(["debug"], [f"output_dir={tmp_path}"])
+    assert multirun.final_success(cfg) is None
+    (tmp_path / "eval.csv").write_bytes(text.encode("latin-1"))
+    assert multirun.final_success(cfg) is None
+
+
 def test_deleted_keys_reach_every_job(jobs) -> None:
     for command in jobs("seed=0,1", "~callbacks.plasticity"):
         assert command[0].startswith("seed=") and command[1] == "~callbacks.plasticity"
