@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from lit_mtrl import files
+from lit_mtrl.core import files
+from lit_mtrl.core.files import Sum
 from lit_mtrl.data import saved
-from lit_mtrl.files import Sum
 from lit_mtrl.manifest import (
     MANIFEST,
     NAMES,

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.compose import composed, conf_dir, groups
+from lit_mtrl.core.signals import ended_by_signals
 from lit_mtrl.folder import leads, occupied, require_free, resumed
-from lit_mtrl.signals import ended_by_signals
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.study import split_experiment, study_sweep
 from lit_mtrl.tables import to_json

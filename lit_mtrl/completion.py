@@ -10,7 +10,7 @@ from lit_mtrl.checkpoint import find, frames_saved
 from lit_mtrl.folder import require_same, require_writable
 from lit_mtrl.labels import RUN, build_logger
 from lit_mtrl.manifest import exists
-from lit_mtrl.mlflow_queue import unsent
+from lit_mtrl.tracking.queue import unsent
 from lit_mtrl.weights import saved_part
 
 FILES = ("config.yaml", RUN, "*.csv", "checkpoints/*.ckpt", "pictures/*")

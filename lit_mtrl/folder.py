@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from lit_mtrl.config.read import read_yaml
 from lit_mtrl.config.resolve import as_written
 from lit_mtrl.config.upgrade import upgraded
-from lit_mtrl.files import difference
+from lit_mtrl.core.files import difference
 from lit_mtrl.manifest import damage, exists
 from lit_mtrl.processes import denied, held, hold, rank_of_process
 from lit_mtrl.spec import ConfigError, require

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lit_mtrl import files
+from lit_mtrl.core import files
 
 MANIFEST = "manifest.json"
 NAMES = ("last.ckpt", "last.ckpt.old")

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lit_mtrl.compose import override_saved
 from lit_mtrl.config.resolve import as_written
-from lit_mtrl.signals import ended_by_signals
+from lit_mtrl.core.signals import ended_by_signals
 from lit_mtrl.spec import BENCHMARKS, ConfigError, require, task_names
 from lit_mtrl.suggest import unknown
 from lit_mtrl.tables import flat, to_json

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lit_mtrl.addresses import require_no_credentials
+from lit_mtrl.core.addresses import require_no_credentials
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.suggest import unknown
 

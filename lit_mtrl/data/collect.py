@@ -27,10 +27,10 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.collectors import Collector
 from torchrl.envs.utils import ExplorationType
 
+from lit_mtrl.core.limits import remedy
 from lit_mtrl.data.watch import WatchedWeights, exit_code, require_alive, started, watched_get, worker_env
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.envs.vector import FLAGS, STATS
-from lit_mtrl.limits import remedy
 from lit_mtrl.policies import ActingPolicy
 from lit_mtrl.spec import require
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lit_mtrl.core.limits import PAGE, require_open_files, require_shared_memory, shared_bytes
 from lit_mtrl.envs.base import Suite
-from lit_mtrl.limits import PAGE, require_open_files, require_shared_memory, shared_bytes
 from lit_mtrl.policies import ActingPolicy
 
 WORKER_FILES, EVALUATOR_FILES = 28, 2

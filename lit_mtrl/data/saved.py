@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from tensordict import TensorDict, TensorDictBase
 
-from lit_mtrl import files
-from lit_mtrl.files import Sum
+from lit_mtrl.core import files
+from lit_mtrl.core.files import Sum
 
 META = "meta.json"
 DTYPES = {str(t): t for t in vars(torch).values() if isinstance(t, torch.dtype)}

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lit_mtrl.mlflow_queue import Queue, State, void, waiting
 from lit_mtrl.mlflow_store import first_line
+from lit_mtrl.tracking.queue import Queue, State, void, waiting
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from lit_mtrl import logger as logger_module
-from lit_mtrl import mlflow_queue, mlflow_sender
 from lit_mtrl.logger import CSVLogger, MLflowLogger
-from lit_mtrl.mlflow_queue import QUEUE, Queue, unsent
 from lit_mtrl.tables import keep_rows_until
+from lit_mtrl.tracking import queue, sender
+from lit_mtrl.tracking.queue import QUEUE, Queue, unsent
 
 
 class Store:
@@ -89,7 +89,7 @@ def store() -> Store:
 @pytest.fixture
 def start(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Loggers]:
     """``start(done=...)``: the loggers of a run in this test's folder, which continue it if it has been started."""
-    monkeypatch.setattr(mlflow_sender, "PAUSES", (0.01,))
+    monkeypatch.setattr(sender, "PAUSES", (0.01,))
     monkeypatch.setattr(logger_module, "FLUSH", 0.3)
     monkeypatch.setattr(logger_module, "BRIEF", 0.3)
 
@@ -207,7 +207,7 @@ def test_killed_twice_beyond_its_checkpoints(
     last.mlflow.finalize("success")
     assert sorted(store.steps("loss")) == sorted(store.steps("norm_w_")) == [*range(0, 200, 10)]
     values = {step: value for key, step, _, value in store.points if key == "loss"}
-    assert values == {step: row["loss"] for step, row in mlflow_queue.logged(tmp_path / "metrics.csv")}
+    assert values == {step: row["loss"] for step, row in queue.logged(tmp_path / "metrics.csv")}
     assert store.status == {"run0": "FINISHED"} and not unsent(tmp_path)
 
 

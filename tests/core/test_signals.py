@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lit_mtrl.checkpoint import find
-from lit_mtrl.signals import ENDING, Ended, ended_by_signals, starting_processes
+from lit_mtrl.core.signals import ENDING, Ended, ended_by_signals, starting_processes
 from tests.conftest import environment
 from tests.test_resume import any_left
 

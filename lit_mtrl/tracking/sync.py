@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lit_mtrl.mlflow_queue import Points, Queue, State, logged
+from lit_mtrl.tracking.queue import Points, Queue, State, logged
 
 log = logging.getLogger(__name__)
 
