@@ -10,9 +10,10 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.config.keys import kind_of
-from lit_mtrl.config.kinds import Kind, Number, like, shown
+from lit_mtrl.config.kinds import Kind, Number, like
 from lit_mtrl.config.resolve import leaves
 from lit_mtrl.config.trust import OURS
+from lit_mtrl.core.text import shown
 from lit_mtrl.make import find_class
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.suggest import unknown_key

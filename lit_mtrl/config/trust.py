@@ -15,7 +15,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from lit_mtrl.config.kinds import shown
+from lit_mtrl.core.text import shown
 from lit_mtrl.spec import require
 
 TRUST = "LIT_MTRL_TRUST"

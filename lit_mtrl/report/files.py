@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lit_mtrl.config.kinds import one_line
 from lit_mtrl.config.read import BYTES, read_yaml
+from lit_mtrl.core.text import one_line
 from lit_mtrl.spec import ConfigError, require
 
 LONGEST = 2000
