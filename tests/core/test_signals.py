@@ -15,7 +15,7 @@ import pytest
 from lit_mtrl.checkpoint import find
 from lit_mtrl.core.signals import ENDING, Ended, ended_by_signals, starting_processes
 from tests.conftest import environment
-from tests.test_resume import any_left
+from tests.test_resume import any_left, fit
 
 LONG = ("--config", "debug", "frames=300_000", "~callbacks.progress", "eval.workers=2")
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -182,8 +182,7 @@ def test_several_ranks(signum: signal.Signals, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_interrupt_of_an_evaluation(tmp_path: Path) -> None:
-    done = start(tmp_path, "fit", "--config", "debug", "output_dir=run")
-    assert done.wait(120) == 0
+    assert fit(tmp_path, "--config", "debug", "output_dir=run").returncode == 0
     long = ("test", "--ckpt", "run/checkpoints/last.ckpt", "eval.workers=2", "eval.episodes=200000")
     process = start(tmp_path, *long)
     time.sleep(12)
