@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lit_mtrl.checkpoint import find
-from lit_mtrl.core.signals import ENDING, Ended, ended_by_signals, starting_processes
+from lit_mtrl.core.signals import ENDING, Ended, ended_by_signals, raise_if_told, starting_processes
 from tests.conftest import environment
 from tests.test_resume import any_left, fit
 
@@ -75,6 +75,20 @@ def test_a_signal_is_an_exception_once(signum: signal.Signals) -> None:
             done.append("cleaned up")
     assert done and str(error.value) == SAID[signum] and error.value.code == CODES[signum]
     signal.raise_signal(signal.SIGINT)  # nor the interpreter's own
+
+
+def test_a_lost_exception_is_raised_again() -> None:
+    raise_if_told()
+    with pytest.raises(Ended) as error, ended_by_signals():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException:  # as a library may have it
+            pass
+        with ended_by_signals(at_once=False) as came:
+            assert came == [signal.SIGTERM]
+            raise_if_told()
+    assert error.value.code == 143
+    raise_if_told()
 
 
 def test_handlers_come_back() -> None:
