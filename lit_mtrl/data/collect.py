@@ -14,10 +14,11 @@ NOTE 4: in this process TorchRL gets the policy as a plain function, so that it 
 from __future__ import annotations
 
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -140,8 +141,11 @@ class TaskCollector:
         return data.permute(2, 1, 0).reshape(self.steps * self.copies, self.num_tasks).contiguous()
 
     def interrupt(self) -> None:
-        """End a `collect` that is running in another thread: at its next step in this process, at its end in others."""
+        """End a `collect` that is running in another thread, at its next step; other processes that collect are ended with it."""
         self._interrupted = True
+        for process in self._collector.procs if self._logs is not None else ():
+            with suppress(ValueError):  # closed
+                process.terminate()
 
     def _act(self, td: TensorDictBase) -> TensorDictBase:
         if self._interrupted:
@@ -149,6 +153,9 @@ class TaskCollector:
         return self._policy(td)
 
     def shutdown(self) -> None:
+        """End the processes and environments; at once where an error is being handled, else what is being collected is awaited for 8 s."""
+        if sys.exception() is not None:
+            self.interrupt()
         try:
             self._collector.shutdown()
         finally:
