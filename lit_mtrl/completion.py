@@ -18,10 +18,12 @@ FILES = ("config.yaml", RUN, "*.csv", "checkpoints/*.ckpt", "pictures/*")
 
 
 def complete(cfg: DictConfig) -> int | None:
-    """Send what MLflow lacks of the run in ``output_dir`` and end it there, if it was trained to ``frames`` by a process that could not do so.
+    """Send what MLflow lacks of the run in ``output_dir`` and end it there, if it was trained to ``frames`` by a
+    process that could not do so.
 
-    0 if MLflow now has all, 1 if it stopped answering meanwhile, None if there is nothing to do or the run is to be trained on. `ConfigError`
-    if the folder, which the caller `occupied`, holds another run, or the store cannot be used.
+    0 if MLflow now has all, 1 if it stopped answering meanwhile, None if there is nothing to do or the run is to be
+    trained on. `ConfigError` if the folder, which the caller `occupied`, holds another run, or the store cannot be
+    used.
     """
     folder = Path(cfg.output_dir)
     checkpoints = folder / "checkpoints"

@@ -43,11 +43,12 @@ def leads(cfg: DictConfig) -> bool:
 
 @contextmanager
 def occupied(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for the run that this process starts or continues in it, making it if needed, until the block ends.
+    """Hold ``folder`` for the run that this process starts or continues in it, making it if needed, until the block
+    ends.
 
-    Only under the lock is what lies in the folder looked at: another process may have trained in it until then. `ConfigError` if one
-    does so now, or the folder cannot be made. If the block ends by a `ConfigError`, or before the run has left its configuration, nothing
-    remains of the lock and of folders made here.
+    Only under the lock is what lies in the folder looked at: another process may have trained in it until then.
+    `ConfigError` if one does so now, or the folder cannot be made. If the block ends by a `ConfigError`, or before
+    the run has left its configuration, nothing remains of the lock and of folders made here.
     """
     require_writable(folder)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -98,7 +99,9 @@ def require_free(folder: Path) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """`ConfigError` if ``folder``, or what a run left in it and in its ``checkpoints``, cannot be written by this user."""
+    """`ConfigError` if ``folder``, or what a run left in it and in its ``checkpoints``, cannot be written by this
+    user.
+    """
     reason = None
     for _ in range(TRIES):
         with suppress(FileNotFoundError):
@@ -128,10 +131,11 @@ def require_same(option: str, folder: Path, old: dict[str, Any], new: DictConfig
 
 
 def resumed(cfg: DictConfig) -> Saved:
-    """The last checkpoint of the run in ``output_dir``, if it belongs to this configuration; the first rank has `occupied` the folder.
+    """The last checkpoint of the run in ``output_dir``, if it belongs to this configuration; the first rank has
+    `occupied` the folder.
 
-    Everything that the run will read or write again is looked at, nothing is changed. `ConfigError` if it cannot be used; what was
-    mended or is missing is in the result's notes.
+    Everything that the run will read or write again is looked at, nothing is changed. `ConfigError` if it cannot be
+    used; what was mended or is missing is in the result's notes.
     """
     from lit_mtrl import checkpoint
     from lit_mtrl.weights import saved_part
@@ -156,7 +160,9 @@ def resumed(cfg: DictConfig) -> Saved:
 
 
 def frames_done(cfg: DictConfig) -> int:
-    """Frames of the last checkpoint of the run that ``cfg`` describes, 0 if there is none; `ConfigError` if the folder holds another run."""
+    """Frames of the last checkpoint of the run that ``cfg`` describes, 0 if there is none; `ConfigError` if the
+    folder holds another run.
+    """
     folder = Path(cfg.output_dir)
     if not exists(folder / "checkpoints"):
         return 0

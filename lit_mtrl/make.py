@@ -15,9 +15,11 @@ T = TypeVar("T")
 
 
 def make(cfg: DictConfig, base: type[T], key: str, skip: tuple[str, ...] = (), **more: Any) -> T:
-    """An object of the class under ``_target_`` in the group ``key``, with its values (less ``name`` and what ``skip`` names) and ``more``.
+    """An object of the class under ``_target_`` in the group ``key``, with its values (less ``name`` and what
+    ``skip`` names) and ``more``.
 
-    Whether the class may be named has been asked (`lit_mtrl.config.trust`). `ConfigError` if it is no class of ``base``, or does not take a value.
+    Whether the class may be named has been asked (`lit_mtrl.config.trust`). `ConfigError` if it is no class of
+    ``base``, or does not take a value.
     """
     values = plain(cfg)
     name = values.pop("_target_")
@@ -31,7 +33,9 @@ def make(cfg: DictConfig, base: type[T], key: str, skip: tuple[str, ...] = (), *
 
 
 def find_class(name: str, base: type[T], where: str) -> type[T]:
-    """The class with a dotted name; `ConfigError` begins with ``where`` if there is none, or if it is not of ``base``."""
+    """The class with a dotted name; `ConfigError` begins with ``where`` if there is none, or if it is not of
+    ``base``.
+    """
     try:
         found = get_object(name)
     except Exception as error:  # whatever happens while a module is imported

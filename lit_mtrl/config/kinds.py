@@ -27,7 +27,9 @@ class Kind:
         return "a value"
 
     def check(self, key: str, value: Any, default: Any = None) -> Any:
-        """The value in the form that is used, such as 5 for 5.0; `ConfigError` names ``key`` and what would fit, such as ``default``."""
+        """The value in the form that is used, such as 5 for 5.0; `ConfigError` names ``key`` and what would fit, such
+        as ``default``.
+        """
         if value is None and self.null:
             return None
         example = "" if default is None or value == default else f", such as {shown(default)}"

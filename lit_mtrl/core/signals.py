@@ -20,7 +20,8 @@ _open: list[list[int]] = []
 class Ended(SystemExit):
     """Signal ``signum`` has told this process to end; its text says so. ``code``: the exit code, as a shell has it.
 
-    ``logged``: whether the run's log tells of it. It is a `SystemExit`, because Lightning ends the process itself at a `KeyboardInterrupt`.
+    ``logged``: whether the run's log tells of it. It is a `SystemExit`, because Lightning ends the process itself at
+    a `KeyboardInterrupt`.
     """
 
     def __init__(self, signum: int):
@@ -35,9 +36,10 @@ class Ended(SystemExit):
 def ended_by_signals(at_once: bool = True) -> Iterator[list[int]]:
     """Within the block, `ENDING` raise `Ended` in the main thread; yields the signals that have come.
 
-    Not while one is being handled, so that nothing disturbs the cleaning up, nor after the block, if that has ended so: the process is about
-    to go. A block within another one has the same list. What fails after a signal, perhaps because that came to other processes, too, becomes `Ended`. What this process ignores (under
-    ``nohup``, say) stays ignored. Not ``at_once``: the first signal raises nothing; whoever looks at what has come raises.
+    Not while one is being handled, so that nothing disturbs the cleaning up, nor after the block, if that has ended
+    so: the process is about to go. A block within another one has the same list. What fails after a signal, perhaps
+    because that came to other processes, too, becomes `Ended`. What this process ignores (under ``nohup``, say) stays
+    ignored. Not ``at_once``: the first signal raises nothing; whoever looks at what has come raises.
     """
     came = _open[-1] if _open else []
     _open.append(came)
@@ -69,7 +71,8 @@ def ended_by_signals(at_once: bool = True) -> Iterator[list[int]]:
 def raise_if_told() -> None:
     """Raise `Ended` within `ended_by_signals` if a signal has come, and the exception was lost.
 
-    Python loses one that meets a destructor or a library's bare ``except``, as there are many while packages are imported.
+    Python loses one that meets a destructor or a library's bare ``except``, as there are many while packages are
+    imported.
     """
     if _open and _open[-1] and not _ending():
         raise Ended(_open[-1][0])
@@ -77,7 +80,8 @@ def raise_if_told() -> None:
 
 @contextmanager
 def starting_processes() -> Iterator[None]:
-    """Processes that are started in the block do not see what a terminal sends to all, from their first moment on: their parent ends them.
+    """Processes that are started in the block do not see what a terminal sends to all, from their first moment on:
+    their parent ends them.
 
     What comes for this process meanwhile is handled after the block: none of them is left half started.
     """

@@ -15,7 +15,8 @@ WORKER_TENSORS, FRAME_BYTES = 24, 160
 def require_room(
     suite: Suite, policy: ActingPolicy, steps: int, copies: int, workers: int, players: int, ranks: int = 1
 ) -> None:
-    """Raise `ConfigError` unless the system allows what `TaskCollector` with ``workers`` and ``players`` evaluating processes need.
+    """Raise `ConfigError` unless the system allows what `TaskCollector` with ``workers`` and ``players`` evaluating
+    processes need.
 
     On this machine are ``ranks`` like this one. Nothing is started.
     """

@@ -26,7 +26,9 @@ def started(*args: Any, **options: Any) -> MultiSyncCollector:
 
 
 def exit_code(process: Any, wait: float = 0.2) -> int | None:
-    """Of a process that has ended, or does within ``wait`` seconds, as one whose pipe has just broken; None if TorchRL has closed it."""
+    """Of a process that has ended, or does within ``wait`` seconds, as one whose pipe has just broken; None if
+    TorchRL has closed it.
+    """
     try:
         process.join(wait)
         return process.exitcode

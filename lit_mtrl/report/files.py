@@ -1,4 +1,5 @@
-"""Files of runs, read as what anyone may have written: sizes, types and texts are checked, and nothing is built from them.
+"""Files of runs, read as what anyone may have written: sizes, types and texts are checked, and nothing is built from
+them.
 
 Every function raises `ConfigError`, one line that names the file.
 """
@@ -67,7 +68,8 @@ def read_table(
 ) -> pd.DataFrame | None:
     """Columns of a CSV file without a last line that was cut short; None if there is no file, or no row.
 
-    ``frames``, ``texts`` and ``numbers`` must be there, ``more`` numbers may. Frames are whole numbers from 0 to `MOST`.
+    ``frames``, ``texts`` and ``numbers`` must be there, ``more`` numbers may. Frames are whole numbers from 0 to
+    `MOST`.
     """
     types = {"frames": np.float64, **dict.fromkeys(texts, str), **dict.fromkeys((*numbers, *more), np.float64)}
     try:
