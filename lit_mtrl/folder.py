@@ -180,7 +180,9 @@ def _busy(folder: Path) -> str:
 def _require_files(folder: Path) -> None:
     """Where the run will write a file there is none, or a file."""
     for name in ("config.yaml", "run.json", "train.log"):
-        require(not (folder / name).is_dir(), f"{folder / name}: a folder where the run's file should be; move it away")
+        path = folder / name
+        fits = path.is_file() or not os.path.lexists(path)  # a pipe would be waited for
+        require(fits, f"{path}: no file, where the run's file should be; move it away")
 
 
 def _notes(folder: Path, found: Saved, cfg: DictConfig) -> Iterator[str]:
