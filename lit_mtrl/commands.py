@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 
-from lit_mtrl.compose import composed, conf_dir, groups
+from lit_mtrl.compose import composed, conf_dir, groups, is_saved, read_config
 from lit_mtrl.core.signals import ended_by_signals, raise_if_told
 from lit_mtrl.folder import leads, occupied, require_free, resumed
 from lit_mtrl.spec import ConfigError, require
@@ -44,6 +44,9 @@ def fit(args: argparse.Namespace) -> int:
         require(not configs, f"--resume {args.resume}: uses the folder's own config.yaml; leave --config away")
         configs = [str(Path(args.resume) / "config.yaml")]
         require(os.path.isfile(configs[0]), f"--resume {args.resume}: holds no config.yaml; name a run's output folder")
+        # Else it would be taken for an experiment, which may name and look up more.
+        whole = is_saved(read_config(configs[0])[1])
+        require(whole, f"--resume {args.resume}: config.yaml lacks keys that every run's has; restore it from a copy")
     cfg = composed(configs, overrides)
     if args.resume:
         cfg.output_dir = args.resume

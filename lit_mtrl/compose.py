@@ -35,8 +35,11 @@ from lit_mtrl.core.text import shown
 from lit_mtrl.schema import check_keys, check_values, in_part_network, known_key
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.suggest import nearest, unknown, unknown_key
+from lit_mtrl.tables import flat
 
 ROOT_KEYS = {"seed", "frames", "epoch_frames", "experiment_name", "run_name", "output_dir", "algo", "network", "env"}
+LOOKS_UP = re.compile(r"\$\{[^}]*(:|\$\{)")
+"""A resolver; its name may itself be looked up."""
 
 
 def conf_dir() -> Path:
@@ -65,7 +68,7 @@ def compose(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
     Raises `ConfigError` on anything that does not exist or does not fit.
     """
     files = [read_config(config) for config in configs]
-    saved = [content for _, content in files if content.keys() >= ROOT_KEYS]
+    saved = [content for _, content in files if is_saved(content)]
     try:
         if saved:
             require(
@@ -79,6 +82,11 @@ def compose(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
         raise ConfigError(
             f"{' '.join([*configs, *overrides])[:200]}: values lie in each other too deep, or refer to themselves"
         ) from error
+
+
+def is_saved(content: Mapping[str, Any]) -> bool:
+    """Whether it is the whole configuration of a run, which may be somebody else's, and no experiment."""
+    return content.keys() >= ROOT_KEYS
 
 
 def composed(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
@@ -112,11 +120,11 @@ def override_saved(saved: Mapping[Any, Any], overrides: Sequence[str], where: st
                 f"{key}: a saved config.yaml is resolved, its groups cannot be exchanged; override values, or start from an experiment",
             )
             OmegaConf.update(cfg, known_key(override, base), override.value(), merge=True, force_add=True)
-        given = tuple(override.key_or_group for override in parsed)
+        given = [key for override in parsed for key in flat(override.value(), f"{override.key_or_group}.")]
         own = {key for key in leaves(cfg) if any(f"{key}.".startswith(f"{mine}.") for mine in given)}
         for key in leaves(cfg):
             raw = None if key in own else raw_value(cfg, key)
-            looked_up = None if isinstance(raw, dict) else re.search(r"\$\{[^}]*:", str(raw))
+            looked_up = None if isinstance(raw, dict) else LOOKS_UP.search(str(raw))
             require(
                 looked_up is None,
                 f"{key}={shown(raw)}: a saved configuration looks nothing up outside itself; give the value: {key}=...",

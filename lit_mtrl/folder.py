@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -29,6 +30,8 @@ LOCK = "run.lock"
 """Locked while a process trains in the folder."""
 TRIES = 100
 """While other processes make and remove what is looked at."""
+WRITTEN = ("config.yaml*", "run.json*", LOCK, "train.log", "mlflow.queue*", "*.csv*", "pictures")
+"""Patterns of what a run writes or sends to MLflow. ``checkpoints`` is left out: it may be a link, to another disk."""
 RESUMABLE = (
     *("frames", "output_dir", "run_name", "experiment_name", "trainer.", "logger.", "eval.workers", "eval.background"),
     *("engine.mode", "replay.device", "collector.policy_device"),
@@ -100,9 +103,10 @@ def require_free(folder: Path) -> None:
 
 def require_writable(folder: Path) -> None:
     """`ConfigError` if ``folder``, or what a run left in it and in its ``checkpoints``, cannot be written by this
-    user.
+    user, or not there.
     """
     reason = None
+    _require_plain(folder)
     for _ in range(TRIES):
         with suppress(FileNotFoundError):
             reason = denied(folder)
@@ -110,6 +114,22 @@ def require_writable(folder: Path) -> None:
             reason = reason or next(filter(None, map(denied, inside)), None)
             break
     require(reason is None, f"output_dir={folder}: {reason}, or choose another output_dir")
+
+
+def _require_plain(folder: Path) -> None:
+    """`ConfigError` for a link, by which a run would write or send what lies elsewhere, and for a pipe or device,
+    which it would wait for.
+    """
+    ours = (path for path in folder.glob("*") if any(map(path.match, WRITTEN)))
+    for path in chain(ours, folder.glob("pictures/*"), folder.glob("checkpoints/*")):
+        with suppress(OSError):  # another process has removed it, or it may not be looked at
+            mode = path.lstat().st_mode
+            what = "a link" if stat.S_ISLNK(mode) else "no file"
+            plain = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+            require(
+                plain,
+                f"output_dir={folder}: {path.relative_to(folder)} is {what}; put a copy in its place, or remove it",
+            )
 
 
 def require_idle(folder: Path) -> None:
@@ -164,6 +184,7 @@ def frames_done(cfg: DictConfig) -> int:
     folder holds another run.
     """
     folder = Path(cfg.output_dir)
+    _require_plain(folder)
     if not exists(folder / "checkpoints"):
         return 0
     _, saved = read_yaml(folder / "config.yaml", f"--multirun {folder}/config.yaml", "restore it, or remove the folder")

@@ -74,9 +74,10 @@ def build_parent(cfg: DictConfig, command: str, key: str) -> Any:
 def _run_before(folder: Path) -> str | None:
     """The MLflow run of a process that died here before its first checkpoint."""
     try:
-        return json.loads((folder / RUN).read_text())["run_id"]
-    except (OSError, ValueError, KeyError):
+        run_id = json.loads((folder / RUN).read_text())["run_id"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    return run_id if isinstance(run_id, str) else None
 
 
 def _names(cfg: DictConfig) -> dict[str, Any]:

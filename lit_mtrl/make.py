@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+from lit_mtrl.config.trust import OURS
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.suggest import unknown_key
 
@@ -35,6 +36,9 @@ def make(cfg: DictConfig, base: type[T], key: str, skip: tuple[str, ...] = (), *
 def find_class(name: str, base: type[T], where: str) -> type[T]:
     """The class with a dotted name; `ConfigError` begins with ``where`` if there is none, or if it is not of
     ``base``.
+
+    A name in this package, which all may use, is that of a class of this package, and of none that a module of it has
+    imported.
     """
     try:
         found = get_object(name)
@@ -44,6 +48,9 @@ def find_class(name: str, base: type[T], where: str) -> type[T]:
     needed = "" if base is object else f" of {base.__module__}.{base.__qualname__}"
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ConfigError(f"{where}: is no class{needed}")
+    home = found.__module__
+    ours = name.split(".")[0] != OURS or home.split(".")[0] == OURS
+    require(ours, f"{where}: is a class of {home.split('.')[0]}; name it {home}.{found.__qualname__}")
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lit_mtrl.compose import parse_overrides, read_config
+from lit_mtrl.compose import is_saved, parse_overrides, read_config
 
 
 def swept_keys(overrides: Sequence[str]) -> list[str]:
@@ -13,10 +13,15 @@ def swept_keys(overrides: Sequence[str]) -> list[str]:
 
 
 def study_sweep(configs: Sequence[str]) -> dict[str, str]:
-    """What experiment files sweep themselves, under ``hydra.sweeper.params``: key to comma-separated values."""
+    """What experiment files sweep themselves, under ``hydra.sweeper.params``: key to comma-separated values. A saved
+    configuration sweeps nothing.
+    """
     found: dict[str, str] = {}
     for config in configs:
-        sweeper = (read_config(config)[1].get("hydra") or {}).get("sweeper") or {}
+        content = read_config(config)[1]
+        if is_saved(content):  # it may be somebody else's, and what is swept counts as the user's own
+            continue
+        sweeper = (content.get("hydra") or {}).get("sweeper") or {}
         found |= {str(key): str(values) for key, values in (sweeper.get("params") or {}).items()}
     return found
 

@@ -30,7 +30,7 @@ from typing import Any
 QUEUE = "mlflow.queue"
 LINES = 200
 """Lines that are read, sent and acknowledged together."""
-FINISHED, KILLED = "FINISHED", "KILLED"
+FINISHED, KILLED, FAILED = "FINISHED", "KILLED", "FAILED"
 
 Points = dict[int, frozenset[str]]
 """Step to names of metrics."""
@@ -219,6 +219,26 @@ def _encoded(entry: dict[str, Any]) -> bytes:
 def _decoded(line: bytes) -> dict[str, Any] | None:
     checksum, _, text = line.rstrip(b"\n").partition(b" ")
     try:
-        return json.loads(text) if int(checksum, 16) == zlib.crc32(text) else None
-    except ValueError:
+        entry = json.loads(text) if int(checksum, 16) == zlib.crc32(text) else None
+    except (ValueError, RecursionError):
         return None
+    return entry if isinstance(entry, dict) and _is_entry(entry) else None
+
+
+def _is_entry(entry: dict[str, Any]) -> bool:
+    """Whether a mapping is one that `Queue` describes: the checksum tells of damage, and not of who has written it."""
+    match entry:
+        case {"run": str(run)}:
+            return bool(run)
+        case {"step": int(), "time": int(), "metrics": dict(metrics)}:
+            return all(isinstance(value, int | float) for value in metrics.values())
+        case {"end": end, "time": int(), "of": str()}:
+            return end in (FINISHED, KILLED, FAILED)
+        case {"sent": int(sent), "files": list(files)}:
+            return sent >= 0 and all(isinstance(each, list) and len(each) == 2 and _is_file(*each) for each in files)
+        case _:
+            return "file" in entry and _is_file(entry["file"], entry.get("into"))
+
+
+def _is_file(file: Any, into: Any) -> bool:
+    return isinstance(file, str) and isinstance(into, str | None)

@@ -34,7 +34,7 @@ class Sender:
     def __init__(self, client: Any, queue: Queue, folder: Path, state: State):
         self._client, self._queue, self._folder = client, queue, folder
         self._run, self._opened, self._sent = state.run, state.opened, state.sent
-        self._files: dict[tuple[str, str | None], None] = dict.fromkeys(state.files)
+        self._files: dict[tuple[str, str | None], None] = dict.fromkeys(f for f in state.files if self._inside(f[0]))
         self._refused: set[tuple[str, str | None]] = set()
         self._failures = self._calls = 0
         self._more, self._closing, self._stopped = threading.Event(), threading.Event(), threading.Event()
@@ -98,7 +98,10 @@ class Sender:
             self._client.log_batch(self._run, metrics=points[start : start + METRICS])
             self._calls += 1
         before = list(self._files)
-        self._files.update(dict.fromkeys((entry["file"], entry["into"]) for _, entry in entries if "file" in entry))
+        for at, entry in entries:
+            # Of what a process before has queued, which may have been somebody else's, nothing is sent but what lies in the folder.
+            if "file" in entry and (at >= self._opened or self._inside(entry["file"])):
+                self._files[entry["file"], entry["into"]] = None
         for file, into in list(self._files):
             if self._uploaded(file, into):
                 del self._files[file, into]
@@ -109,6 +112,14 @@ class Sender:
             self._queue.append({"sent": behind, "files": list(self._files)})
         self._sent = behind
         return bool(entries)
+
+    def _inside(self, file: str) -> bool:
+        """Whether it lies in the run's folder, of which ``checkpoints`` may be a link."""
+        path = (self._folder / file).resolve()
+        inside = any(path.is_relative_to((self._folder / part).resolve()) for part in (".", "checkpoints"))
+        if not inside:
+            log.warning("MLflow: %s is not in the run's folder, and is not sent", path)
+        return inside
 
     def _uploaded(self, file: str, into: str | None) -> bool:
         path = self._folder / file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -45,13 +46,6 @@ def changed(config: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 def prepare(entry: dict[str, Any], folder: Path, trained: Path) -> list[str]:
     """Make the files of an entry; its arguments."""
     (folder / "evil.py").write_text(EVIL)
-    for name, content in entry.get("files", {}).items():
-        path = folder / name
-        path.parent.mkdir(exist_ok=True)
-        if content.startswith("-> "):
-            path.symlink_to(content.removeprefix("-> "))
-        else:
-            path.write_text(LARGE.get(content, content))
     names = {"run": folder / "run", "ckpt": folder / "run" / "checkpoints" / "last.ckpt"}
     args = [str(arg).replace("LONG", "x" * 300) for arg in entry["args"]]
     if any("{" + name + "}" in arg for arg in args for name in names):
@@ -62,6 +56,16 @@ def prepare(entry: dict[str, Any], folder: Path, trained: Path) -> list[str]:
             checkpoint = torch.load(names["ckpt"], weights_only=True)
             changed(checkpoint["lit_mtrl"]["config"], entry.get("saved", {}))
             torch.save(checkpoint, names["ckpt"])
+    for name, content in entry.get("files", {}).items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)
+        if content.startswith("-> "):
+            path.symlink_to(content.removeprefix("-> "))
+        elif content == "PIPE":
+            os.mkfifo(path)
+        else:
+            path.write_text(LARGE.get(content, content))
     for name, path in names.items():
         args = [arg.replace("{" + name + "}", str(path)) for arg in args]
     return args
