@@ -22,9 +22,9 @@ from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
 from lit_mtrl.agent import Agent
 from lit_mtrl.checkpoint import keep, load
+from lit_mtrl.core.files import Sum, checksum, remove, replacing, sync
 from lit_mtrl.data.module import DataModule
 from lit_mtrl.evaluate import PENDING, read_success
-from lit_mtrl.files import Sum, checksum, remove, replacing, sync
 from lit_mtrl.manifest import replay_folder, write_manifest
 from lit_mtrl.ranks import Ranks
 from lit_mtrl.spec import require

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lit_mtrl.algos.base import Algorithm
+from lit_mtrl.core.signals import raise_if_told
 from lit_mtrl.data.module import Iteration, mixed_seed
 from lit_mtrl.engine import Engine
 from lit_mtrl.ranks import RankError, Ranks
@@ -81,6 +82,8 @@ class Agent(lightning.LightningModule):
 
     def training_step(self, batch: Iteration, batch_idx: int) -> None:
         assert self.engine is not None
+        if self.ranks.size == 1:  # several stop together
+            raise_if_told()
         self.frames = batch.frames
         self._ended.extend((batch.frames, row[3], row[1]) for row in batch.episodes.tolist())
         self._time["collect"] += batch.collect_seconds

@@ -15,8 +15,8 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
-from lit_mtrl import files
 from lit_mtrl.algos.base import Algorithm
+from lit_mtrl.core import files
 from lit_mtrl.data.module import DataModule
 from lit_mtrl.data.place import require_free_memory, transition_bytes
 from lit_mtrl.envs.base import Suite

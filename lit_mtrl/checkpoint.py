@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from lit_mtrl import files
+from lit_mtrl.core import files
+from lit_mtrl.core.files import Sum
 from lit_mtrl.data import saved
-from lit_mtrl.files import Sum
 from lit_mtrl.manifest import (
     MANIFEST,
     NAMES,
@@ -34,8 +34,8 @@ from lit_mtrl.spec import ConfigError
 class Saved:
     """A checkpoint and its sidecar, read and verified.
 
-    ``content``: of the checkpoint. ``tables``: what the run's tables held then, by file name. ``config``: the `Sum` of its ``config.yaml``.
-    ``notes``: one line each about what was damaged or could not be verified.
+    ``content``: of the checkpoint. ``tables``: what the run's tables held then, by file name. ``config``: the `Sum`
+    of its ``config.yaml``. ``notes``: one line each about what was damaged or could not be verified.
     """
 
     path: Path
@@ -52,7 +52,9 @@ class Saved:
 
 
 def load(path: Path, option: str) -> dict[str, Any]:
-    """The checkpoint at ``path`` (plain types only, ``weights_only``); `ConfigError` naming ``option`` if it cannot be used."""
+    """The checkpoint at ``path`` (plain types only, ``weights_only``); `ConfigError` naming ``option`` if it cannot
+    be used.
+    """
     try:
         return _load(path)
     except DamagedError as error:
@@ -60,7 +62,9 @@ def load(path: Path, option: str) -> dict[str, Any]:
 
 
 def find(folder: Path, option: str) -> Saved:
-    """The newest whole checkpoint with its sidecar in ``folder``, all of it verified; `ConfigError` naming ``option`` if there is none."""
+    """The newest whole checkpoint with its sidecar in ``folder``, all of it verified; `ConfigError` naming ``option``
+    if there is none.
+    """
     reasons = []
     for name in NAMES:
         try:
@@ -76,7 +80,9 @@ def find(folder: Path, option: str) -> Saved:
 
 
 def frames_saved(folder: Path, option: str) -> int:
-    """Frames of the newest checkpoint in ``folder`` that can be read, which is read only where sizes and manifest leave doubts."""
+    """Frames of the newest checkpoint in ``folder`` that can be read, which is read only where sizes and manifest
+    leave doubts.
+    """
     frames = frames_in(folder)
     if frames is not None:
         return frames

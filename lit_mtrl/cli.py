@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 
 from lit_mtrl.config.keys import described
-from lit_mtrl.config.kinds import one_line
 from lit_mtrl.config.trust import trusting
-from lit_mtrl.limits import raise_open_files
+from lit_mtrl.core.limits import raise_open_files
+from lit_mtrl.core.signals import Ended
+from lit_mtrl.core.text import one_line
 from lit_mtrl.processes import keep_freed_memory, nobody_reads, open_standard_streams, rank_of_process, spin_briefly
-from lit_mtrl.signals import Ended
 from lit_mtrl.spec import ConfigError
 
 OVERRIDE = re.compile(r"--([\w./@]+=.*)", re.DOTALL)

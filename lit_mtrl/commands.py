@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.compose import composed, conf_dir, groups, is_saved, read_config
+from lit_mtrl.core.signals import ended_by_signals, raise_if_told
 from lit_mtrl.folder import leads, occupied, require_free, resumed
-from lit_mtrl.signals import ended_by_signals
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.study import split_experiment, study_sweep
 from lit_mtrl.tables import to_json
@@ -54,7 +54,7 @@ def fit(args: argparse.Namespace) -> int:
         print(OmegaConf.to_yaml(cfg), end="")
         return 0
     first, folder = leads(cfg), Path(cfg.output_dir)
-    with occupied(folder) if first else nullcontext():
+    with ended_by_signals(), occupied(folder) if first else nullcontext():
         if args.resume is None:
             if first:
                 require_free(folder)
@@ -192,8 +192,8 @@ def _train(cfg: DictConfig, saved: Saved | None) -> int:
     from lit_mtrl.run import Run, StoppedError
 
     try:
-        with ended_by_signals():
-            Run(cfg, saved).fit()
+        raise_if_told()
+        Run(cfg, saved).fit()
     except (DivergedError, EvaluationError, RankError, StoppedError, WorkerError):
         return 1  # the message has been logged
     return 0

@@ -10,7 +10,7 @@ from lit_mtrl.checkpoint import find, frames_saved
 from lit_mtrl.folder import require_same, require_writable
 from lit_mtrl.labels import RUN, build_logger
 from lit_mtrl.manifest import exists
-from lit_mtrl.mlflow_queue import unsent
+from lit_mtrl.tracking.queue import unsent
 from lit_mtrl.weights import saved_part
 
 FILES = ("config.yaml", RUN, "*.csv", "checkpoints/*.ckpt", "pictures/*")
@@ -18,10 +18,12 @@ FILES = ("config.yaml", RUN, "*.csv", "checkpoints/*.ckpt", "pictures/*")
 
 
 def complete(cfg: DictConfig) -> int | None:
-    """Send what MLflow lacks of the run in ``output_dir`` and end it there, if it was trained to ``frames`` by a process that could not do so.
+    """Send what MLflow lacks of the run in ``output_dir`` and end it there, if it was trained to ``frames`` by a
+    process that could not do so.
 
-    0 if MLflow now has all, 1 if it stopped answering meanwhile, None if there is nothing to do or the run is to be trained on. `ConfigError`
-    if the folder, which the caller `occupied`, holds another run, or the store cannot be used.
+    0 if MLflow now has all, 1 if it stopped answering meanwhile, None if there is nothing to do or the run is to be
+    trained on. `ConfigError` if the folder, which the caller `occupied`, holds another run, or the store cannot be
+    used.
     """
     folder = Path(cfg.output_dir)
     checkpoints = folder / "checkpoints"

@@ -26,11 +26,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lit_mtrl.config.keys import kind_of
-from lit_mtrl.config.kinds import Text, shown
+from lit_mtrl.config.kinds import Text
 from lit_mtrl.config.read import read_yaml
 from lit_mtrl.config.resolve import as_written, leaves, raw_value, resolved
 from lit_mtrl.config.trust import require_trusted
 from lit_mtrl.config.upgrade import SAVED, renamed, upgraded
+from lit_mtrl.core.text import shown
 from lit_mtrl.schema import check_keys, check_values, in_part_network, known_key
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.suggest import nearest, unknown, unknown_key

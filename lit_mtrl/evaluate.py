@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lit_mtrl.core.signals import starting_processes
 from lit_mtrl.players import Player, Worker, share, share_weights, split
 from lit_mtrl.processes import cores
 from lit_mtrl.ranks import Ranks
-from lit_mtrl.signals import starting_processes
 from lit_mtrl.spec import require
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from lit_mtrl.config.read import read_yaml
 from lit_mtrl.config.resolve import as_written
 from lit_mtrl.config.upgrade import upgraded
-from lit_mtrl.files import difference
+from lit_mtrl.core.files import difference
 from lit_mtrl.manifest import damage, exists
 from lit_mtrl.processes import denied, held, hold, rank_of_process
 from lit_mtrl.spec import ConfigError, require
@@ -31,7 +31,7 @@ LOCK = "run.lock"
 TRIES = 100
 """While other processes make and remove what is looked at."""
 WRITTEN = ("config.yaml*", "run.json*", LOCK, "train.log", "mlflow.queue*", "*.csv*", "pictures")
-"""Patterns of what a run writes or sends to MLflow. ``checkpoints`` is left out: it may be a link, to another disk."""
+"""Patterns of what a run writes or sends to MLflow; not ``checkpoints``, which may be a link, to another disk."""
 RESUMABLE = (
     *("frames", "output_dir", "run_name", "experiment_name", "trainer.", "logger.", "eval.workers", "eval.background"),
     *("engine.mode", "replay.device", "collector.policy_device"),
@@ -46,11 +46,12 @@ def leads(cfg: DictConfig) -> bool:
 
 @contextmanager
 def occupied(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for the run that this process starts or continues in it, making it if needed, until the block ends.
+    """Hold ``folder`` for the run that this process starts or continues in it, making it if needed, until the block
+    ends.
 
-    Only under the lock is what lies in the folder looked at: another process may have trained in it until then. `ConfigError` if one
-    does so now, or the folder cannot be made. If the block ends by a `ConfigError`, or before the run has left its configuration, nothing
-    remains of the lock and of folders made here.
+    Only under the lock is what lies in the folder looked at: another process may have trained in it until then.
+    `ConfigError` if one does so now, or the folder cannot be made. If the block ends by a `ConfigError`, or before
+    the run has left its configuration, nothing remains of the lock and of folders made here.
     """
     require_writable(folder)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -101,11 +102,13 @@ def require_free(folder: Path) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """`ConfigError` if ``folder``, or what a run left in it and in its ``checkpoints``, cannot be written by this user, or not there."""
+    """`ConfigError` if ``folder``, or what a run left in it and in its ``checkpoints``, cannot be written by this
+    user, or would be written elsewhere.
+    """
     reason = None
-    _require_plain(folder)
     for _ in range(TRIES):
         with suppress(FileNotFoundError):
+            _require_plain(folder)
             reason = denied(folder)
             inside = chain(folder.glob("*"), folder.glob("checkpoints/*")) if reason is None else ()
             reason = reason or next(filter(None, map(denied, inside)), None)
@@ -114,7 +117,9 @@ def require_writable(folder: Path) -> None:
 
 
 def _require_plain(folder: Path) -> None:
-    """`ConfigError` for a link, by which a run would write or send what lies elsewhere, and for a pipe or device, which it would wait for."""
+    """`ConfigError` for a link, by which a run would write or send what lies elsewhere, and for a pipe or device,
+    which it would wait for.
+    """
     ours = (path for path in folder.glob("*") if any(map(path.match, WRITTEN)))
     for path in chain(ours, folder.glob("pictures/*"), folder.glob("checkpoints/*")):
         with suppress(OSError):  # another process has removed it, or it may not be looked at
@@ -146,10 +151,11 @@ def require_same(option: str, folder: Path, old: dict[str, Any], new: DictConfig
 
 
 def resumed(cfg: DictConfig) -> Saved:
-    """The last checkpoint of the run in ``output_dir``, if it belongs to this configuration; the first rank has `occupied` the folder.
+    """The last checkpoint of the run in ``output_dir``, if it belongs to this configuration; the first rank has
+    `occupied` the folder.
 
-    Everything that the run will read or write again is looked at, nothing is changed. `ConfigError` if it cannot be used; what was
-    mended or is missing is in the result's notes.
+    Everything that the run will read or write again is looked at, nothing is changed. `ConfigError` if it cannot be
+    used; what was mended or is missing is in the result's notes.
     """
     from lit_mtrl import checkpoint
     from lit_mtrl.weights import saved_part
@@ -174,7 +180,9 @@ def resumed(cfg: DictConfig) -> Saved:
 
 
 def frames_done(cfg: DictConfig) -> int:
-    """Frames of the last checkpoint of the run that ``cfg`` describes, 0 if there is none; `ConfigError` if the folder holds another run."""
+    """Frames of the last checkpoint of the run that ``cfg`` describes, 0 if there is none; `ConfigError` if the
+    folder holds another run.
+    """
     folder = Path(cfg.output_dir)
     _require_plain(folder)
     if not exists(folder / "checkpoints"):
@@ -193,7 +201,9 @@ def _busy(folder: Path) -> str:
 def _require_files(folder: Path) -> None:
     """Where the run will write a file there is none, or a file."""
     for name in ("config.yaml", "run.json", "train.log"):
-        require(not (folder / name).is_dir(), f"{folder / name}: a folder where the run's file should be; move it away")
+        path = folder / name
+        fits = path.is_file() or not os.path.lexists(path)  # a pipe would be waited for
+        require(fits, f"{path}: no file, where the run's file should be; move it away")
 
 
 def _notes(folder: Path, found: Saved, cfg: DictConfig) -> Iterator[str]:

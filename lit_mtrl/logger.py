@@ -13,10 +13,8 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
-from lit_mtrl.addresses import SQLITE, public, require_no_credentials
-from lit_mtrl.files import replacing
-from lit_mtrl.mlflow_queue import QUEUE, Points, Queue
-from lit_mtrl.mlflow_sender import Sender
+from lit_mtrl.core.addresses import SQLITE, public, require_no_credentials
+from lit_mtrl.core.files import replacing
 from lit_mtrl.mlflow_store import (
     ARTIFACTS,
     answering,
@@ -29,9 +27,11 @@ from lit_mtrl.mlflow_store import (
     locked,
     unusable,
 )
-from lit_mtrl.mlflow_sync import key_of, opened
 from lit_mtrl.mlflow_view import experiment_tags
 from lit_mtrl.spec import ConfigError, require
+from lit_mtrl.tracking.queue import QUEUE, Points, Queue
+from lit_mtrl.tracking.sender import Sender
+from lit_mtrl.tracking.sync import key_of, opened
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class MLflowLogger(Logger):
     """One MLflow run: parameters and tags at its start, then metrics over frames, and files.
 
     `connect` opens store, experiment and run; call it before training. Metrics and files are then written to ``mlflow.queue`` in ``folder``
-    (`lit_mtrl.mlflow_queue`), and a background thread sends them in order. A store that fails during training does not stop it and is tried
+    (`lit_mtrl.tracking.queue`), and a background thread sends them in order. A store that fails during training does not stop it and is tried
     again; what it has not taken when `finalize` stops waiting stays in the queue for the next logger of the same folder and run.
 
     ``tracking_uri``: ``sqlite:///PATH``, a server's ``http://`` address, or another database MLflow knows; None is

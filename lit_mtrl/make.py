@@ -16,9 +16,11 @@ T = TypeVar("T")
 
 
 def make(cfg: DictConfig, base: type[T], key: str, skip: tuple[str, ...] = (), **more: Any) -> T:
-    """An object of the class under ``_target_`` in the group ``key``, with its values (less ``name`` and what ``skip`` names) and ``more``.
+    """An object of the class under ``_target_`` in the group ``key``, with its values (less ``name`` and what
+    ``skip`` names) and ``more``.
 
-    Whether the class may be named has been asked (`lit_mtrl.config.trust`). `ConfigError` if it is no class of ``base``, or does not take a value.
+    Whether the class may be named has been asked (`lit_mtrl.config.trust`). `ConfigError` if it is no class of
+    ``base``, or does not take a value.
     """
     values = plain(cfg)
     name = values.pop("_target_")
@@ -32,9 +34,11 @@ def make(cfg: DictConfig, base: type[T], key: str, skip: tuple[str, ...] = (), *
 
 
 def find_class(name: str, base: type[T], where: str) -> type[T]:
-    """The class with a dotted name; `ConfigError` begins with ``where`` if there is none, or if it is not of ``base``.
+    """The class with a dotted name; `ConfigError` begins with ``where`` if there is none, or if it is not of
+    ``base``.
 
-    A name in this package, which all may use, is that of a class of this package, and of none that a module of it has imported.
+    A name in this package, which all may use, is that of a class of this package, and of none that a module of it has
+    imported.
     """
     try:
         found = get_object(name)

@@ -1,8 +1,9 @@
-"""What the checkpoint callback says about its files: names, frames, ranks, sizes and checksums. PyTorch is not needed to read it.
+"""What the checkpoint callback says about its files: names, frames, ranks, sizes and checksums. PyTorch is not needed
+to read it.
 
-The sidecar ``last/`` holds a replay for every rank, ``replay``, ``replay.1``, ``replay.2``, ..., and a manifest: the frames, the number of ranks,
-size and checksum of ``last.ckpt`` and of every file in the sidecar, what the run's tables held, and a checksum of all that. Manifests of
-older versions have frames and ranks only.
+The sidecar ``last/`` holds a replay for every rank, ``replay``, ``replay.1``, ``replay.2``, ..., and a manifest: the
+frames, the number of ranks, size and checksum of ``last.ckpt`` and of every file in the sidecar, what the run's
+tables held, and a checksum of all that. Manifests of older versions have frames and ranks only.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lit_mtrl import files
+from lit_mtrl.core import files
 
 MANIFEST = "manifest.json"
 NAMES = ("last.ckpt", "last.ckpt.old")
@@ -81,7 +82,9 @@ def read_manifest(sidecar: Path) -> dict[str, Any]:
 
 
 def frames_in(folder: Path) -> int | None:
-    """Frames of ``last.ckpt`` in ``folder``, by sizes and its manifest; None where these do not fit, or a replacement was under way."""
+    """Frames of ``last.ckpt`` in ``folder``, by sizes and its manifest; None where these do not fit, or a replacement
+    was under way.
+    """
     try:
         manifest = read_manifest(folder / SIDECARS[0])
         size = (folder / NAMES[0]).stat().st_size
@@ -94,7 +97,9 @@ def frames_in(folder: Path) -> int | None:
 
 
 def check_zip(path: Path) -> None:
-    """Raise `DamagedError` unless a file of ``torch.save`` has the checksums in it, which PyTorch writes and does not look at."""
+    """Raise `DamagedError` unless a file of ``torch.save`` has the checksums in it, which PyTorch writes and does not
+    look at.
+    """
     if not path.exists():
         raise DamagedError(f"{called(path)}no such file")
     if not path.is_file():

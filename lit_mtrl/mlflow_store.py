@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lit_mtrl.addresses import SQLITE, public
+from lit_mtrl.core.addresses import SQLITE, public
 from lit_mtrl.processes import denied
 from lit_mtrl.spec import require
 

@@ -29,13 +29,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.compose import composed, conf_dir, groups, parse_overrides, quoted
-from lit_mtrl.config.kinds import NAME_BYTES
+from lit_mtrl.core.text import NAME_BYTES
 from lit_mtrl.folder import frames_done, require_idle, require_writable
-from lit_mtrl.mlflow_queue import unsent
 from lit_mtrl.processes import claim, denied, die_with_parent
 from lit_mtrl.spec import PARENTS, ConfigError, require
 from lit_mtrl.study import split_experiment, study_sweep, swept_keys
 from lit_mtrl.tables import safe_cell, to_json
+from lit_mtrl.tracking.queue import unsent
 
 SWEEP = "LIT_MTRL_SWEEP"
 """Environment variable that tells jobs about their sweep."""

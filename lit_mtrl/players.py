@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lit_mtrl.limits import remedy
+from lit_mtrl.core.limits import remedy
+from lit_mtrl.core.signals import starting_processes
 from lit_mtrl.processes import die_with_parent
-from lit_mtrl.signals import starting_processes
 
 if TYPE_CHECKING:
     from lit_mtrl.envs.base import Suite, TaskEnv

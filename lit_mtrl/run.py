@@ -33,15 +33,15 @@ from lit_mtrl.build import (
 )
 from lit_mtrl.checkpoint import Saved
 from lit_mtrl.config.resolve import as_written
+from lit_mtrl.core.files import LogFile, replacing, trouble
+from lit_mtrl.core.signals import Ended, ended_by_signals
 from lit_mtrl.data.room import require_room
 from lit_mtrl.evaluate import processes
 from lit_mtrl.execution import resolve_mode
-from lit_mtrl.files import LogFile, replacing, trouble
 from lit_mtrl.labels import RUN, build_logger, counts, tags
 from lit_mtrl.logger import CSVLogger
 from lit_mtrl.make import make
 from lit_mtrl.processes import cores, die_with_parent
-from lit_mtrl.signals import Ended, ended_by_signals
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.strategies import PATIENCE, RanksStrategy
 from lit_mtrl.tables import keep_rows_until, to_json
@@ -122,7 +122,7 @@ class Run:
         """Train to the end of the budget.
 
         Raises `ConfigError` and leaves nothing behind if the ranks, started by somebody else, were not started with the same configuration,
-        and `lit_mtrl.signals.Ended` if a signal has ended it: at once, or with several ranks before the next iteration, and at once at a second.
+        and `lit_mtrl.core.signals.Ended` if a signal has ended it: at once, or with several ranks before the next iteration, and at once at a second.
         """
         strategy = self.trainer.strategy
         if isinstance(strategy, RanksStrategy):

@@ -1,4 +1,6 @@
-"""Checks of a composed configuration against the groups it chose: which keys exist, and of which kind their values are."""
+"""Checks of a composed configuration against the groups it chose: which keys exist, and of which kind their values
+are.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,10 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.config.keys import kind_of
-from lit_mtrl.config.kinds import Kind, Number, like, shown
+from lit_mtrl.config.kinds import Kind, Number, like
 from lit_mtrl.config.resolve import leaves
 from lit_mtrl.config.trust import OURS
+from lit_mtrl.core.text import shown
 from lit_mtrl.make import find_class
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.suggest import unknown_key
@@ -31,7 +34,9 @@ def known_key(override: Override, schema: DictConfig) -> str:
 
 
 def check_keys(cfg: DictConfig, schema: DictConfig, exchanged: Sequence[str]) -> None:
-    """Keys that an experiment file sets must exist in the groups it chooses, or in those that overrides put in their place."""
+    """Keys that an experiment file sets must exist in the groups it chooses, or in those that overrides put in their
+    place.
+    """
     known = set(_known(schema))
     for key in leaves(cfg):
         if not key.startswith(("hydra", "callbacks.")) and key not in known:
@@ -45,7 +50,8 @@ def check_keys(cfg: DictConfig, schema: DictConfig, exchanged: Sequence[str]) ->
 def check_values(cfg: DictConfig, schema: DictConfig) -> None:
     """Every value is of its key's kind, in place in the form that is used.
 
-    Keys of our own classes have the kinds of `lit_mtrl.config.keys`; those of others the type of the default, or of the constructor's argument.
+    Keys of our own classes have the kinds of `lit_mtrl.config.keys`; those of others the type of the default, or of
+    the constructor's argument.
     """
     for key in list(leaves(cfg)):
         looked_up = key.split(".", 1)[1] if in_part_network(key) else key

@@ -14,8 +14,8 @@ import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
+from lit_mtrl.core.signals import starting_processes
 from lit_mtrl.ranks import Ranks
-from lit_mtrl.signals import starting_processes
 from lit_mtrl.spec import require
 from lit_mtrl.suggest import unknown
 from lit_mtrl.tables import flat

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lit_mtrl.files import replacing
+from lit_mtrl.core.files import replacing
 from lit_mtrl.spec import require
 
 OURS = ("metrics.csv", "eval.csv", "gradients.csv", "plasticity.csv", "mixture.csv")

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lit_mtrl.compose import override_saved
 from lit_mtrl.config.resolve import as_written
-from lit_mtrl.signals import ended_by_signals
+from lit_mtrl.core.signals import ended_by_signals
 from lit_mtrl.spec import BENCHMARKS, ConfigError, require, task_names
 from lit_mtrl.suggest import unknown
 from lit_mtrl.tables import flat, to_json
@@ -27,7 +27,9 @@ ENDING = "-v3"
 
 
 def test(args: argparse.Namespace) -> int:
-    """Evaluate a checkpoint with the configuration it carries, but for overrides of `FREE`; 1 if a process that plays has died."""
+    """Evaluate a checkpoint with the configuration it carries, but for overrides of `FREE`; 1 if a process that plays
+    has died.
+    """
     from lit_mtrl.checkpoint import load
     from lit_mtrl.players import EvaluationError
     from lit_mtrl.weights import saved_part
@@ -91,7 +93,9 @@ def _chosen(cfg: DictConfig, saved: DictConfig, trained: Sequence[str]) -> list[
 def _built(
     saved: DictConfig, cfg: DictConfig, trained: Sequence[str], chosen: Sequence[str], where: str
 ) -> tuple[Any, ...]:
-    """The suite of all tasks of the agent, in the environments of ``cfg``; its algorithm; the evaluation; and tags of what is evaluated."""
+    """The suite of all tasks of the agent, in the environments of ``cfg``; its algorithm; the evaluation; and tags of
+    what is evaluated.
+    """
     from lightning import Callback
 
     from lit_mtrl.build import build_algorithm, build_suite

@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from lit_mtrl.addresses import SQLITE, public
+from lit_mtrl.core.addresses import SQLITE, public
 from lit_mtrl.mlflow_store import (
     ARTIFACTS,
     client_uri,

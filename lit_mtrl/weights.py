@@ -24,7 +24,9 @@ PREFIX = "algorithm."
 
 
 def saved_part(checkpoint: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The agent's part of a checkpoint, ``frames``, ``tasks``, ``config`` and more; `ConfigError`, beginning with ``where``, if it lacks one."""
+    """The agent's part of a checkpoint, ``frames``, ``tasks``, ``config`` and more; `ConfigError`, beginning with
+    ``where``, if it lacks one.
+    """
     part = checkpoint["lit_mtrl"]
     require(isinstance(part, dict), f"{where}: its 'lit_mtrl' holds no keys; {REMEDY}")
     for key, (kind, words) in PARTS.items():
@@ -37,7 +39,9 @@ def saved_part(checkpoint: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def require_fit(module: nn.Module, state: Any, where: str) -> None:
-    """`ConfigError`, beginning with ``where``, unless ``state`` has a tensor of the right shape for every weight of ``module``, and no more."""
+    """`ConfigError`, beginning with ``where``, unless ``state`` has a tensor of the right shape for every weight of
+    ``module``, and no more.
+    """
     require(isinstance(state, Mapping), f"{where}: holds no weights; {REMEDY}")
     wanted = {key: tuple(value.shape) for key, value in module.state_dict().items() if isinstance(value, Tensor)}
     there = {key: tuple(value.shape) if isinstance(value, Tensor) else None for key, value in state.items()}
@@ -60,7 +64,8 @@ def load_algorithm(algorithm: nn.Module, checkpoint: Mapping[str, Any], where: s
 
 
 def require_continuable(agent: Any, checkpoint: Mapping[str, Any], where: str) -> None:
-    """`ConfigError` as `require_fit`, and unless all is there that training goes on from, Adam's moments in the right shapes.
+    """`ConfigError` as `require_fit`, and unless all is there that training goes on from, Adam's moments in the right
+    shapes.
 
     Fused Adam reads and writes beside moments of other shapes.
     """

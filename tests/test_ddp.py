@@ -20,6 +20,7 @@ import torch
 from lit_mtrl.build import build_algorithm, build_data, build_suite
 from lit_mtrl.cli import _parse
 from lit_mtrl.compose import compose
+from lit_mtrl.manifest import read_manifest
 from lit_mtrl.run import Run
 from lit_mtrl.spec import ConfigError
 from tests.conftest import ROOT, environment
@@ -63,7 +64,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_on_two_ranks_leaves_what_any_run_does(finished: Path) -> None:
     last = finished / "checkpoints" / "last"
-    assert json.loads((last / "manifest.json").read_text()) == {"frames": 600, "ranks": 2}
+    manifest = read_manifest(last)
+    assert (manifest["frames"], manifest["ranks"]) == (600, 2)
+    assert {name.split("/")[0] for name in manifest["files"]} == {"replay", "replay.1"}
     one, two = (torch.load(last / name / "state.pt", weights_only=True) for name in ("replay", "replay.1"))
     assert one["writer"] == two["writer"] and one["writer"]["_write_count"] == 600 // 3 // 2
     assert not torch.equal(one["sampler"]["generator"], two["sampler"]["generator"])
@@ -182,7 +185,7 @@ def test_other_numbers_of_ranks_continue_a_run(finished: Path, tmp_path: Path) -
         (("trainer.devices=2", "replay.capacity=999"), "replay.capacity=999: must divide among 2 ranks, such as 1000"),
         (("trainer.devices=3",), "collector.steps=10: must divide among 3 ranks, such as 12"),
         (("trainer.devices=2", "epoch_frames=330"), "a multiple of 60 (tasks x copies x horizon x ranks)"),
-        (("trainer.devices=0",), "trainer.devices=0: 1 or more"),
+        (("trainer.devices=0",), "trainer.devices=0: a whole number from 1"),
         (("trainer.devices=2", "trainer.accelerator=gpu"), "trainer.devices=2: this machine has 0 GPUs"),
         (("trainer.devices=2", "trainer.strategy=dpp"), "trainer.strategy=dpp: unknown; did you mean 'ddp'?"),
     ],

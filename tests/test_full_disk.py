@@ -21,7 +21,7 @@ import torch
 from lit_mtrl.callbacks.checkpoint import _sums
 from lit_mtrl.checkpoint import find
 from lit_mtrl.cli import main
-from lit_mtrl.files import replacing, trouble, write
+from lit_mtrl.core.files import replacing, trouble, write
 from tests.conftest import environment
 from tests.test_damage import LEAN, compare
 

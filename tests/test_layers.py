@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import ROOT
 
 LAYERS = {
-    0: ("spec", "suggest", "processes", "config", "files", "manifest", "addresses", "limits", "signals"),
+    0: ("spec", "suggest", "processes", "config", "core", "manifest"),
     1: ("nets", "weighting", "envs", "policies", "critics", "ranks"),
     2: (
         "algos",
@@ -21,11 +21,9 @@ LAYERS = {
         "evaluate",
         "players",
         "checkpoint",
-        "mlflow_queue",
-        "mlflow_sender",
         "mlflow_store",
-        "mlflow_sync",
         "mlflow_view",
+        "tracking",
         "tables",
         "stats",
         "report",

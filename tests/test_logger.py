@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 
 import lit_mtrl.mlflow_store
-from lit_mtrl import mlflow_sender
 from lit_mtrl.logger import CSVLogger, MLflowLogger
 from lit_mtrl.mlflow_store import checked_uri, client_uri, import_mlflow
 from lit_mtrl.report import read_mlflow
 from lit_mtrl.spec import ConfigError
 from lit_mtrl.tables import keep_rows_until
+from lit_mtrl.tracking import sender
 
 pytestmark = [
     pytest.mark.filterwarnings(
@@ -57,7 +57,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def make(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., MLflowLogger]:
     """A connected logger on a store of this test's own; ``uri``, ``run_id`` and so on can be given."""
-    monkeypatch.setattr(mlflow_sender, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(sender, "PAUSES", (0.01, 0.01))
     shutil.copyfile(migrated, tmp_path / "mlflow.db")
     (tmp_path / "config.yaml").write_text("seed: 3\n")
 

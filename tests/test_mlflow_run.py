@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from lit_mtrl.completion import complete
 from lit_mtrl.compose import composed
-from lit_mtrl.mlflow_queue import QUEUE, Queue
+from lit_mtrl.tracking.queue import QUEUE, Queue
 
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")

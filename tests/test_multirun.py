@@ -314,7 +314,6 @@ def test_jobs_with_several_gpus_and_visible_ones(gpus) -> None:
         (4, None, ("trainer.accelerator=cpu",)),
         (4, None, ("trainer.devices=4",)),
         (4, None, ("trainer.devices=5",)),
-        (4, None, ("trainer.devices=-1",)),
         (2, "2,3", ("trainer.devices=2",)),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -32,6 +33,7 @@ def nobody():
 
     @contextmanager
     def become() -> Iterator[None]:
+        gc.collect()  # what tests before have left is removed by root
         os.setegid(NOBODY)
         os.seteuid(NOBODY)
         try:

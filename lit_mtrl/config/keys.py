@@ -1,7 +1,8 @@
 """Every key of the configuration with its kind and range: what checks, ``fit --help`` and docs/configuration.md read.
 
-Ranges are what can be computed with and allocated somewhere, wider than what makes sense. What depends on other keys (an epoch's length, a
-number of workers) is checked where they meet. A key of somebody's own class has the type of its default alone.
+Ranges are what can be computed with and allocated somewhere, wider than what makes sense. What depends on other keys
+(an epoch's length, a number of workers) is checked where they meet. A key of somebody's own class has the type of its
+default alone.
 """
 
 from __future__ import annotations

@@ -8,28 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lit_mtrl.addresses import require_no_credentials
+from lit_mtrl.core.addresses import require_no_credentials
+from lit_mtrl.core.text import require_short, shown
 from lit_mtrl.spec import ConfigError, require
 from lit_mtrl.suggest import unknown
 
 LARGEST = 2**53
 """The largest whole number that a double holds exactly, as YAML, JSON and MLflow have numbers."""
-NAME_BYTES = 255
-"""What a file system takes for a file's name."""
-PATH_BYTES = 4095
-
-
-def shown(value: object) -> str:
-    """The value as it is written in a configuration, on one line and not too long."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower().replace("none", "null")
-    text = one_line(str(value))
-    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
-
-
-def one_line(text: str) -> str:
-    """The text with control characters, and bytes that are no text, written as escapes."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 @dataclass(frozen=True)
@@ -42,7 +27,9 @@ class Kind:
         return "a value"
 
     def check(self, key: str, value: Any, default: Any = None) -> Any:
-        """The value in the form that is used, such as 5 for 5.0; `ConfigError` names ``key`` and what would fit, such as ``default``."""
+        """The value in the form that is used, such as 5 for 5.0; `ConfigError` names ``key`` and what would fit, such
+        as ``default``.
+        """
         if value is None and self.null:
             return None
         example = "" if default is None or value == default else f", such as {shown(default)}"
@@ -235,18 +222,6 @@ def like(default: Any) -> Kind:
     if isinstance(default, float):
         return Number()
     return Text() if isinstance(default, str) else Kind()
-
-
-def require_short(key: str, path: str) -> None:
-    """`ConfigError` if no file system takes the path."""
-    try:
-        parts = [len(part.encode()) for part in path.split("/")]
-    except UnicodeEncodeError as error:
-        raise ConfigError(f"{key}={shown(path)}: holds bytes that are no text") from error
-    require(
-        max(parts) <= NAME_BYTES and sum(parts) + len(parts) <= PATH_BYTES,
-        f"{key}={shown(path)}: {max(parts)} bytes between two slashes, a name has {NAME_BYTES} at most; shorten it",
-    )
 
 
 def _finite(value: Any) -> bool:

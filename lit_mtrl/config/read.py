@@ -1,4 +1,6 @@
-"""Reading configuration files that may be damaged, endless or made to do harm: plain values of a bounded size, or one line."""
+"""Reading configuration files that may be damaged, endless or made to do harm: plain values of a bounded size, or one
+line.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ DEPTH = 50
 def read_yaml(path: Path, name: str, remedy: str = "repair it, or give another file") -> tuple[str, Any]:
     """The text of a YAML file and the plain values in it; `ConfigError` says ``name`` and ``remedy``.
 
-    Aliases count as often as they are used, so a few lines that stand for billions of values are refused, and so are values that contain themselves.
+    Aliases count as often as they are used, so a few lines that stand for billions of values are refused, and so are
+    values that contain themselves.
     """
     try:
         size = path.stat().st_size

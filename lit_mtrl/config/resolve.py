@@ -1,4 +1,6 @@
-"""Looking up what a configuration refers to, but for what lies in the environment: that is looked up when it is used, and never written."""
+"""Looking up what a configuration refers to, but for what lies in the environment: that is looked up when it is used,
+and never written.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from omegaconf.resolvers.oc import env
 
 
 def resolved(cfg: DictConfig) -> DictConfig:
-    """The configuration without references, but for ``${oc.env:...}`` and what depends on it: files, checkpoints and stores hold no secret then."""
+    """The configuration without references, but for ``${oc.env:...}`` and what depends on it: files, checkpoints and
+    stores hold no secret then.
+    """
     asked: list[str] = []
 
     def lookup(*args: Any) -> Any:

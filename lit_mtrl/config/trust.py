@@ -1,8 +1,9 @@
 """Whose classes a configuration may name under ``_target_``; asked before any of them is imported.
 
-A configuration that somebody saved (in a checkpoint, a run's folder, an artifact) is data: it may name classes of this package, and of packages
-that the user trusts in so many words (``--trust my_pkg``). What the user writes himself (a file that he gives, an override) may also name his own
-modules: those in the working directory, beside the file, and on ``PYTHONPATH``.
+A configuration that somebody saved (in a checkpoint, a run's folder, an artifact) is data: it may name classes of
+this package, and of packages that the user trusts in so many words (``--trust my_pkg``). What the user writes himself
+(a file that he gives, an override) may also name his own modules: those in the working directory, beside the file,
+and on ``PYTHONPATH``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from lit_mtrl.config.kinds import shown
+from lit_mtrl.core.text import shown
 from lit_mtrl.spec import require
 
 TRUST = "LIT_MTRL_TRUST"
@@ -42,9 +43,11 @@ def trusting(packages: Sequence[str]) -> Iterator[None]:
 
 
 def require_trusted(tree: Any, own: Collection[str] | None = None, folders: Sequence[Path] = ()) -> None:
-    """`ConfigError` for the first ``_target_`` in the configuration that may not be imported, or that is no dotted name.
+    """`ConfigError` for the first ``_target_`` in the configuration that may not be imported, or that is no dotted
+    name.
 
-    ``own``: the keys of targets that the user wrote himself, None for all. ``folders``: of the files that he wrote, beside the working directory.
+    ``own``: the keys of targets that the user wrote himself, None for all. ``folders``: of the files that he wrote,
+    beside the working directory.
     """
     given = {OURS, *os.environ.get(TRUST, "").split(",")}
     for key, name in _targets(tree):
@@ -69,7 +72,9 @@ def _targets(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _is_own(top: str, folders: Sequence[Path]) -> bool:
-    """Whether ``import top`` would find a module that lies in the working directory, in ``folders`` or on ``PYTHONPATH``."""
+    """Whether ``import top`` would find a module that lies in the working directory, in ``folders`` or on
+    ``PYTHONPATH``.
+    """
     named = [Path(text) for text in os.environ.get("PYTHONPATH", "").split(os.pathsep) if text]
     places = {path.resolve() for path in (Path.cwd(), *folders, *named)}
     found = PathFinder.find_spec(top)

@@ -1,11 +1,11 @@
-"""The only module that knows TorchRL's collectors.
+"""With `lit_mtrl.data.watch` the only module that knows TorchRL's collectors.
 
 NOTE 1: TorchRL sets the main process' thread count to (threads - workers); we pass the count it had, since the workers are idle
         while the learner computes.
-NOTE 2: the weights' acknowledgements are awaited by a scheme of our own (`_WatchedWeights`): a worker that died would be waited for.
+NOTE 2: the weights' acknowledgements are awaited by a scheme of our own (`lit_mtrl.data.watch.WatchedWeights`): a worker that died would be waited for.
         We look ourselves who has died, before TorchRL does: it would end the others, and then one cannot tell who was first.
 NOTE 3: worker processes keep their standard error in a file, so that the error of one that dies can be quoted. One that cannot send
-        what it was asked for dies of it (`_cannot_send`): Python would print that and go on, and its batch would be waited for without end.
+        what it was asked for dies of it (`lit_mtrl.data.watch`): Python would print that and go on, and its batch would be waited for without end.
 NOTE 4: in this process TorchRL gets the policy as a plain function, so that it neither moves nor synchronises it: `publish` copies the
         weights, and the policy itself crosses to its device and back. Batches are `rollout`'s own stack, without a buffer that would
         be filled and copied out again.
@@ -13,32 +13,26 @@ NOTE 4: in this process TorchRL gets the policy as a plain function, so that it 
 
 from __future__ import annotations
 
-import os
-import queue
 import signal
+import sys
 import tempfile
 import threading
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
-from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
-from torchrl.collectors import Collector, MultiSyncCollector
-from torchrl.envs import EnvBase
+from torchrl.collectors import Collector
 from torchrl.envs.utils import ExplorationType
-from torchrl.weight_update import SharedMemWeightSyncScheme
 
+from lit_mtrl.core.limits import remedy
+from lit_mtrl.data.watch import WatchedWeights, exit_code, require_alive, started, watched_get, worker_env
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.envs.vector import FLAGS, STATS
-from lit_mtrl.limits import remedy
 from lit_mtrl.policies import ActingPolicy
-from lit_mtrl.processes import die_with_parent
-from lit_mtrl.signals import starting_processes
 from lit_mtrl.spec import require
 
 LEFT_OUT = ("collector", *STATS, *FLAGS)
@@ -97,11 +91,11 @@ class TaskCollector:
             )
         else:
             self._logs = tempfile.TemporaryDirectory(prefix="lit_mtrl-workers-")
-            weights = _WatchedWeights()  # pyright: ignore[reportAbstractUsage]
-            logged = [partial(_worker_env, m, self._log(w)) for w, m in enumerate(make)]
+            weights = WatchedWeights()  # pyright: ignore[reportAbstractUsage]
+            logged = [partial(worker_env, m, self._log(w)) for w, m in enumerate(make)]
             try:
                 self._collector = self._guard(
-                    lambda: _started(
+                    lambda: started(
                         logged,
                         self._policy,
                         frames_per_batch=[steps * copies * len(owned) for owned in self._owned],
@@ -117,7 +111,7 @@ class TaskCollector:
                 self._logs.cleanup()
                 raise
             weights.workers = self._collector.procs
-            self._collector.queue_out.get = partial(_watched_get, self._collector.queue_out.get, weights.workers)
+            self._collector.queue_out.get = partial(watched_get, self._collector.queue_out.get, weights.workers)
             self._iterator = iter(self._collector)
 
     def restart(self, stream: int) -> None:
@@ -147,8 +141,11 @@ class TaskCollector:
         return data.permute(2, 1, 0).reshape(self.steps * self.copies, self.num_tasks).contiguous()
 
     def interrupt(self) -> None:
-        """End a `collect` that is running in another thread: at its next step in this process, at its end in others."""
+        """End a `collect` that is running in another thread, at its next step; other processes that collect are ended with it."""
         self._interrupted = True
+        for process in self._collector.procs if self._logs is not None else ():
+            with suppress(ValueError):  # closed
+                process.terminate()
 
     def _act(self, td: TensorDictBase) -> TensorDictBase:
         if self._interrupted:
@@ -156,6 +153,9 @@ class TaskCollector:
         return self._policy(td)
 
     def shutdown(self) -> None:
+        """End the processes and environments; at once where an error is being handled, else what is being collected is awaited for 8 s."""
+        if sys.exception() is not None:
+            self.interrupt()
         try:
             self._collector.shutdown()
         finally:
@@ -170,7 +170,7 @@ class TaskCollector:
         if self._logs is None:
             return call()
         try:
-            _require_alive(getattr(getattr(self, "_collector", None), "procs", []))
+            require_alive(getattr(getattr(self, "_collector", None), "procs", []))
             return call()
         except Exception as error:
             raise WorkerError(self._who_died(error)) from error
@@ -183,7 +183,7 @@ class TaskCollector:
         ended = str(error).startswith(("At least one process failed", "Cannot close a process"))
         for worker, owned in enumerate(self._owned):
             said = self._log(worker).read_text(errors="replace").strip() if self._log(worker).exists() else ""
-            code = _exit_code(processes[worker]) if processes else None
+            code = exit_code(processes[worker]) if processes else None
             failed = f"worker {worker} (exit" in str(error) or code not in (
                 None,
                 0,
@@ -199,53 +199,8 @@ class TaskCollector:
         return "\n".join([str(error), *lines])
 
 
-def _started(*args: Any, **options: Any) -> MultiSyncCollector:
-    with starting_processes():
-        return MultiSyncCollector(*args, **options)
-
-
 def _last_line(text: str) -> str:
     return text.strip().splitlines()[-1]
-
-
-def _exit_code(process: Any, wait: float = 0.2) -> int | None:
-    """Of a process that has ended, or does within ``wait`` seconds, as one whose pipe has just broken; None if TorchRL has closed it."""
-    try:
-        process.join(wait)
-        return process.exitcode
-    except ValueError:
-        return None
-
-
-def _require_alive(processes: Sequence[Any]) -> None:
-    codes = {worker: _exit_code(process, wait=0.0) for worker, process in enumerate(processes)}
-    dead = ", ".join(f"worker {worker} (exit code {code})" for worker, code in codes.items() if code is not None)
-    if dead:
-        raise RuntimeError(f"collecting processes have ended: {dead}")
-
-
-def _watched_get(get: Callable[..., Any], processes: Sequence[Any], *args: Any, **options: Any) -> Any:
-    """A queue's `get` with a timeout, after which the processes are looked at."""
-    try:
-        return get(*args, **options)
-    except queue.Empty:
-        _require_alive(processes)
-        raise
-
-
-class _WatchedWeights(SharedMemWeightSyncScheme):
-    """TorchRL waits without end for a worker to acknowledge its weights; this waits while the workers live."""
-
-    workers: Sequence[Any] = ()
-
-    def _wait_for_ack(self, worker_ids: int | list[int] | None = None, timeout: float | None = None) -> None:
-        for acknowledged in self._ack_queues.values():  # pyright: ignore[reportAttributeAccessIssue]
-            while True:
-                try:
-                    acknowledged.get(timeout=1.0)
-                    break
-                except queue.Empty:
-                    _require_alive(self.workers)
 
 
 def require_workers(suite: Suite, workers: int, policy_device: torch.device | str = "cpu") -> None:
@@ -274,19 +229,3 @@ def one_thread(wanted: bool = True) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _worker_env(make: partial[EnvBase], log: Path) -> EnvBase:
-    """Runs in the worker: keep what it says, end it with its parent, build its environments."""
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(file, 2)
-    os.close(file)
-    die_with_parent()
-    Queue._on_queue_feeder_error = staticmethod(_cannot_send)  # pyright: ignore[reportAttributeAccessIssue]
-    return make()
-
-
-def _cannot_send(error: Exception, _: object) -> None:
-    """What a worker had to say could not be put into a queue."""
-    traceback.print_exception(error)
-    os._exit(1)

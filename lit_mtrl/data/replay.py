@@ -15,9 +15,9 @@ from torchrl.data import LazyTensorStorage, ReplayBuffer
 from torchrl.data.replay_buffers.samplers import Sampler
 from torchrl.data.replay_buffers.storages import Storage
 
-from lit_mtrl import files
+from lit_mtrl.core import files
+from lit_mtrl.core.files import Sum
 from lit_mtrl.data import saved
-from lit_mtrl.files import Sum
 from lit_mtrl.spec import require
 
 log = logging.getLogger("lit_mtrl")

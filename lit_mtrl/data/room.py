@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lit_mtrl.core.limits import PAGE, require_open_files, require_shared_memory, shared_bytes
 from lit_mtrl.envs.base import Suite
-from lit_mtrl.limits import PAGE, require_open_files, require_shared_memory, shared_bytes
 from lit_mtrl.policies import ActingPolicy
 
 WORKER_FILES, EVALUATOR_FILES = 28, 2
@@ -15,7 +15,8 @@ WORKER_TENSORS, FRAME_BYTES = 24, 160
 def require_room(
     suite: Suite, policy: ActingPolicy, steps: int, copies: int, workers: int, players: int, ranks: int = 1
 ) -> None:
-    """Raise `ConfigError` unless the system allows what `TaskCollector` with ``workers`` and ``players`` evaluating processes need.
+    """Raise `ConfigError` unless the system allows what `TaskCollector` with ``workers`` and ``players`` evaluating
+    processes need.
 
     On this machine are ``ranks`` like this one. Nothing is started.
     """

@@ -1,7 +1,8 @@
-"""Tensors in a folder: one file for each, and ``meta.json`` with shapes and types. Nothing that is read can hold code.
+"""Tensors in a folder: one file for each, and ``meta.json`` with shapes and types. Nothing that is read can hold
+code.
 
-A file is the tensor's contiguous memory. The layout is that of tensordict's memory maps, so that those of older runs are read as
-well; but theirs may come with a pickle, which is not read.
+A file is the tensor's contiguous memory. The layout is that of tensordict's memory maps, so that those of older runs
+are read as well; but theirs may come with a pickle, which is not read.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from typing import Any
 import torch
 from tensordict import TensorDict, TensorDictBase
 
-from lit_mtrl import files
-from lit_mtrl.files import Sum
+from lit_mtrl.core import files
+from lit_mtrl.core.files import Sum
 
 META = "meta.json"
 DTYPES = {str(t): t for t in vars(torch).values() if isinstance(t, torch.dtype)}
 
 
 def save(data: TensorDictBase, folder: Path) -> dict[str, Sum]:
-    """Write ``data`` into the new ``folder``; the sums of its files by relative name. Tensors elsewhere come to the host in parts."""
+    """Write ``data`` into the new ``folder``; the sums of its files by relative name. Tensors elsewhere come to the
+    host in parts.
+    """
     folder.mkdir()
     sums: dict[str, Sum] = {}
     meta: dict[str, Any] = {}
@@ -41,7 +44,9 @@ def save(data: TensorDictBase, folder: Path) -> dict[str, Sum]:
 
 
 def load(folder: Path) -> TensorDict:
-    """What `save` wrote, mapped and read when it is used; `ValueError` in one line if files are missing, or do not fit ``meta.json``."""
+    """What `save` wrote, mapped and read when it is used; `ValueError` in one line if files are missing, or do not
+    fit ``meta.json``.
+    """
     try:
         meta = json.loads((folder / META).read_bytes())
         out = TensorDict({}, meta.pop("shape"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from lit_mtrl.addresses import public, require_no_credentials
+from lit_mtrl.core.addresses import public, require_no_credentials
 from lit_mtrl.doctor.finding import OK, PROBLEM, Finding
 from lit_mtrl.mlflow_store import (
     answering,

@@ -1,4 +1,5 @@
-"""Files of runs, read as what anyone may have written: sizes, types and texts are checked, and nothing is built from them.
+"""Files of runs, read as what anyone may have written: sizes, types and texts are checked, and nothing is built from
+them.
 
 Every function raises `ConfigError`, one line that names the file.
 """
@@ -17,8 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lit_mtrl.config.kinds import one_line
 from lit_mtrl.config.read import BYTES, read_yaml
+from lit_mtrl.core.text import one_line
 from lit_mtrl.spec import ConfigError, require
 
 LONGEST = 2000
@@ -67,7 +68,8 @@ def read_table(
 ) -> pd.DataFrame | None:
     """Columns of a CSV file without a last line that was cut short; None if there is no file, or no row.
 
-    ``frames``, ``texts`` and ``numbers`` must be there, ``more`` numbers may. Frames are whole numbers from 0 to `MOST`.
+    ``frames``, ``texts`` and ``numbers`` must be there, ``more`` numbers may. Frames are whole numbers from 0 to
+    `MOST`.
     """
     types = {"frames": np.float64, **dict.fromkeys(texts, str), **dict.fromkeys((*numbers, *more), np.float64)}
     try:

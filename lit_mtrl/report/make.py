@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib
 import pandas as pd
 
-from lit_mtrl.config.kinds import one_line
+from lit_mtrl.core.text import one_line
 from lit_mtrl.processes import denied
 from lit_mtrl.report import figures, inner, scaling, summary, tables
 from lit_mtrl.report import published as papers

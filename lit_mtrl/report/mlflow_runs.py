@@ -11,8 +11,8 @@ from urllib.parse import unquote, urlparse
 
 import numpy as np
 
-from lit_mtrl.addresses import public, require_no_credentials
-from lit_mtrl.config.kinds import one_line
+from lit_mtrl.core.addresses import public, require_no_credentials
+from lit_mtrl.core.text import one_line
 from lit_mtrl.mlflow_store import answering, checked_uri, client_uri, database_of, first_line, import_mlflow
 from lit_mtrl.report.runs import FILES, FINISHED, Recorded, labels_of, read_folder
 from lit_mtrl.spec import ConfigError, require

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lit_mtrl.config.kinds import one_line
+from lit_mtrl.core.text import one_line
 from lit_mtrl.report.files import group, read_mapping, read_table, whole
 from lit_mtrl.spec import BENCHMARKS, require
 from lit_mtrl.tables import flat

@@ -13,7 +13,8 @@ from lit_mtrl.callbacks.evaluation import PROTOCOLS
 from lit_mtrl.callbacks.paco_reset import METHODS
 from lit_mtrl.cli import main
 from lit_mtrl.config.keys import KEYS, described, kind_of
-from lit_mtrl.config.kinds import Choice, Folder, Kind, Name, Number, Numbers, Size, Tasks, Text, Whole, like, shown
+from lit_mtrl.config.kinds import Choice, Folder, Kind, Name, Number, Numbers, Size, Tasks, Text, Whole, like
+from lit_mtrl.core.text import shown
 from lit_mtrl.data.place import DEVICES
 from lit_mtrl.envs.probes import KINDS
 from lit_mtrl.execution import MODES, PRECISIONS

@@ -237,7 +237,7 @@ def test_shipped_metadata_hold_every_task() -> None:
         ('{"tasks": {"a": {"embedding": ["x"]}}}', "must hold"),
         ('{"tasks": {"a": {"embedding": [1]}, "b": {"embedding": [NaN]}}}', "not finite"),
         ("not json", "must hold"),
-        (None, "cannot be read"),
+        (None, "no such file"),
     ],
 )
 def test_bad_metadata(content: str | None, message: str, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from lit_mtrl.config.kinds import one_line
 from lit_mtrl.config.read import BYTES
+from lit_mtrl.core.text import one_line
 from lit_mtrl.report import default_folder, read_folders, write_report
 from lit_mtrl.report.files import MOST
 from lit_mtrl.report.runs import read_folder

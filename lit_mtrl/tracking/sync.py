@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lit_mtrl.mlflow_queue import Points, Queue, State, logged
+from lit_mtrl.tracking.queue import Points, Queue, State, logged
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +25,12 @@ def key_of(text: str) -> str:
 
 
 def opened(client: Any, queue: Queue, run: str, done: int, new: bool) -> State:
-    """What the queue of ``run`` holds, opened for a process that goes on at ``done`` frames; ``new``: the run has just been made, and the queue.
+    """What the queue of ``run`` holds, opened for a process that goes on at ``done`` frames; ``new``: the run has
+    just been made, and the queue.
 
-    A queue holds every point of ``metrics.csv``. Where that is not so, or the queue is missing or damaged, it is made anew from what the store
-    says that it has. Points until ``done`` that are nowhere but in ``metrics.csv`` are queued.
+    A queue holds every point of ``metrics.csv``. Where that is not so, or the queue is missing or damaged, it is made
+    anew from what the store says that it has. Points until ``done`` that are nowhere but in ``metrics.csv`` are
+    queued.
     """
     table = queue.path.with_name("metrics.csv")
     state = queue.load(repair=True)

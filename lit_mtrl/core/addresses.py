@@ -1,4 +1,6 @@
-"""Addresses of stores: they are written into configurations, checkpoints, parameters and tags, so they hold no password."""
+"""Addresses of stores: they are written into configurations, checkpoints, parameters and tags, so they hold no
+password.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ REMEDIES = {
 
 
 def require_no_credentials(key: str, uri: str) -> None:
-    """`ConfigError` if ``uri``, the value of ``key``, holds a password or token. A path after ``sqlite:///`` holds none."""
+    """`ConfigError` if ``uri``, the value of ``key``, holds a password or token. A path after ``sqlite:///`` holds
+    none.
+    """
     scheme, separator, rest = uri.partition("://")
     if not separator or uri.startswith(SQLITE):
         return

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lit_mtrl.mlflow_queue import Queue, State, void, waiting
 from lit_mtrl.mlflow_store import first_line
+from lit_mtrl.tracking.queue import Queue, State, void, waiting
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +24,11 @@ QUIET = 3
 
 
 class Sender:
-    """One thread that sends the lines of ``queue`` in order, acknowledged ones left out, and tries for ever if the store fails.
+    """One thread that sends the lines of ``queue`` in order, acknowledged ones left out, and tries for ever if the
+    store fails.
 
-    ``client``: MLflow's. ``folder``: what paths in the queue are relative to. ``state``: what the queue held when it was opened.
-    A file that cannot be uploaded while the store answers otherwise holds nothing up; it is tried again.
+    ``client``: MLflow's. ``folder``: what paths in the queue are relative to. ``state``: what the queue held when it
+    was opened. A file that cannot be uploaded while the store answers otherwise holds nothing up; it is tried again.
     """
 
     def __init__(self, client: Any, queue: Queue, folder: Path, state: State):
@@ -46,7 +47,9 @@ class Sender:
         self._more.set()
 
     def close(self, seconds: float, while_moving: bool = False) -> int:
-        """Send the rest; returns how much of it is still to be sent after ``seconds``, or as long without progress if ``while_moving``."""
+        """Send the rest; returns how much of it is still to be sent after ``seconds``, or as long without progress if
+        ``while_moving``.
+        """
         self._closing.set()
         self._more.set()
         calls, deadline = self._calls, time.monotonic() + seconds
@@ -96,7 +99,7 @@ class Sender:
             self._calls += 1
         before = list(self._files)
         for at, entry in entries:
-            # Of what a process before has queued, which may have been somebody else's, nothing is sent but what lies in the folder.
+            # What an earlier process has queued may be somebody else's: nothing from elsewhere than the folder.
             if "file" in entry and (at >= self._opened or self._inside(entry["file"])):
                 self._files[entry["file"], entry["into"]] = None
         for file, into in list(self._files):

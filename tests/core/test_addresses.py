@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_mtrl.addresses import public, require_no_credentials
+from lit_mtrl.core.addresses import public, require_no_credentials
 from lit_mtrl.logger import MLflowLogger
 from lit_mtrl.report import read_mlflow
 from lit_mtrl.spec import ConfigError

@@ -21,7 +21,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write(path: Path, chunks: Iterable[Any]) -> Sum:
-    """Write ``chunks``, which are bytes or the like, to a new file, on disk when this returns; a file that could not be written whole is removed."""
+    """Write ``chunks``, which are bytes or the like, to a new file, on disk when this returns; a file that could not
+    be written whole is removed.
+    """
     size = crc = 0
     try:
         # Never through a map: where the disk is full, that is SIGBUS instead of an error.

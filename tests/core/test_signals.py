@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from lit_mtrl.checkpoint import find_sidecar, load
-from lit_mtrl.signals import ENDING, Ended, ended_by_signals, starting_processes
+from lit_mtrl.checkpoint import find
+from lit_mtrl.core.signals import ENDING, Ended, ended_by_signals, raise_if_told, starting_processes
 from tests.conftest import environment
-from tests.test_resume import any_left
+from tests.test_resume import any_left, fit
 
 LONG = ("--config", "debug", "frames=300_000", "~callbacks.progress", "eval.workers=2")
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -77,6 +77,20 @@ def test_a_signal_is_an_exception_once(signum: signal.Signals) -> None:
     signal.raise_signal(signal.SIGINT)  # nor the interpreter's own
 
 
+def test_a_lost_exception_is_raised_again() -> None:
+    raise_if_told()
+    with pytest.raises(Ended) as error, ended_by_signals():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException:  # as a library may have it
+            pass
+        with ended_by_signals(at_once=False) as came:
+            assert came == [signal.SIGTERM]
+            raise_if_told()
+    assert error.value.code == 143
+    raise_if_told()
+
+
 def test_handlers_come_back() -> None:
     before = [signal.getsignal(signum) for signum in ENDING]
     with ended_by_signals():
@@ -132,7 +146,7 @@ def test_an_interrupt(tmp_path: Path) -> None:
     assert said[0].startswith("lit_mtrl ") and said[-1].startswith("interrupted at ")
     assert all("frames: evaluation success" in line for line in said[1:-1])
     assert (run / "train.log").read_text().rstrip().endswith(said[-1])
-    find_sidecar(run / "checkpoints", load(run / "checkpoints" / "last.ckpt", "")["lit_mtrl"]["frames"])
+    assert find(run / "checkpoints", "").notes == ()
 
 
 @pytest.mark.slow
@@ -182,8 +196,7 @@ def test_several_ranks(signum: signal.Signals, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_interrupt_of_an_evaluation(tmp_path: Path) -> None:
-    done = start(tmp_path, "fit", "--config", "debug", "output_dir=run")
-    assert done.wait(120) == 0
+    assert fit(tmp_path, "--config", "debug", "output_dir=run").returncode == 0
     long = ("test", "--ckpt", "run/checkpoints/last.ckpt", "eval.workers=2", "eval.episodes=200000")
     process = start(tmp_path, *long)
     time.sleep(12)

@@ -1,15 +1,18 @@
-"""What a run has for MLflow, in a file of its folder: it is kept there until the store has taken it, whatever becomes of the process.
+"""What a run has for MLflow, in a file of its folder: it is kept there until the store has taken it, whatever becomes
+of the process.
 
 ``mlflow.queue`` is only ever appended to. Each line has a checksum and a JSON mapping:
 
 - ``run``: the MLflow run that the lines belong to; the first line, and again whenever a process continues it.
 - ``step``, ``time`` (ms), ``metrics``: points.
-- ``file``, ``into``: a file to be uploaded into a folder of the run's artifacts; paths inside the run's folder are relative to it.
+- ``file``, ``into``: a file to be uploaded into a folder of the run's artifacts; paths inside the run's folder are
+  relative to it.
 - ``end``, ``time``, ``of``: run ``of`` becomes FINISHED, FAILED or KILLED; void once its own run has been continued.
 - ``sent``, ``files``: the store has all lines before byte ``sent``, but for ``files``.
 
-A process that is killed after a store has taken something and before that is written down sends it again, and nothing is doubled: stores keep
-a point with the same metric, step, value and time once. Points beyond the last checkpoint are there, too, when training comes by again.
+A process that is killed after a store has taken something and before that is written down sends it again, and nothing
+is doubled: stores keep a point with the same metric, step, value and time once. Points beyond the last checkpoint are
+there, too, when training comes by again.
 """
 
 from __future__ import annotations
@@ -65,7 +68,9 @@ class Queue:
         self._descriptor = -1
 
     def load(self, repair: bool = False) -> State | None:
-        """What the file holds, None if there is none or it is damaged. A last line that was cut short by a kill does not count; ``repair`` removes it."""
+        """What the file holds, None if there is none or it is damaged. A last line that was cut short by a kill does
+        not count; ``repair`` removes it.
+        """
         state, left, at = State(), [], 0
         seen: dict[frozenset[str], frozenset[str]] = {}
         try:

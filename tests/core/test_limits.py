@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from lit_mtrl.compose import compose
+from lit_mtrl.core.limits import OPEN_FILES, raise_open_files, remedy, require_open_files, shared_bytes
 from lit_mtrl.envs.probes import Probes
 from lit_mtrl.evaluate import Evaluator
-from lit_mtrl.limits import OPEN_FILES, raise_open_files, remedy, require_open_files, shared_bytes
 from lit_mtrl.players import EvaluationError
 from lit_mtrl.run import Run
 from lit_mtrl.spec import ConfigError

@@ -13,11 +13,15 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FROM_TERMINAL = (signal.SIGINT, signal.SIGHUP)
 """Of these, what a terminal sends to all processes that run in it."""
 
+_open: list[list[int]] = []
+"""What has come to the blocks of `ended_by_signals` that this process is in."""
+
 
 class Ended(SystemExit):
     """Signal ``signum`` has told this process to end; its text says so. ``code``: the exit code, as a shell has it.
 
-    ``logged``: whether the run's log tells of it. It is a `SystemExit`, because Lightning ends the process itself at a `KeyboardInterrupt`.
+    ``logged``: whether the run's log tells of it. It is a `SystemExit`, because Lightning ends the process itself at
+    a `KeyboardInterrupt`.
     """
 
     def __init__(self, signum: int):
@@ -32,11 +36,13 @@ class Ended(SystemExit):
 def ended_by_signals(at_once: bool = True) -> Iterator[list[int]]:
     """Within the block, `ENDING` raise `Ended` in the main thread; yields the signals that have come.
 
-    Not while one is being handled, so that nothing disturbs the cleaning up, nor after the block, if that has ended so: the process is about
-    to go. What fails after a signal, perhaps because that came to other processes, too, becomes `Ended`. What this process ignores (under
-    ``nohup``, say) stays ignored. Not ``at_once``: the first signal raises nothing; whoever looks at what has come raises.
+    Not while one is being handled, so that nothing disturbs the cleaning up, nor after the block, if that has ended
+    so: the process is about to go. A block within another one has the same list. What fails after a signal, perhaps
+    because that came to other processes, too, becomes `Ended`. What this process ignores (under ``nohup``, say) stays
+    ignored. Not ``at_once``: the first signal raises nothing; whoever looks at what has come raises.
     """
-    came: list[int] = []
+    came = _open[-1] if _open else []
+    _open.append(came)
 
     def handle(signum: int, _: object) -> None:
         came.append(signum)
@@ -57,13 +63,25 @@ def ended_by_signals(at_once: bool = True) -> Iterator[list[int]]:
             raise Ended(came[0]) from error
         raise
     finally:
+        _open.pop()
         for signum, handler in old.items():
             signal.signal(signum, handler)
 
 
+def raise_if_told() -> None:
+    """Raise `Ended` within `ended_by_signals` if a signal has come, and the exception was lost.
+
+    Python loses one that meets a destructor or a library's bare ``except``, as there are many while packages are
+    imported.
+    """
+    if _open and _open[-1] and not _ending():
+        raise Ended(_open[-1][0])
+
+
 @contextmanager
 def starting_processes() -> Iterator[None]:
-    """Processes that are started in the block do not see what a terminal sends to all, from their first moment on: their parent ends them.
+    """Processes that are started in the block do not see what a terminal sends to all, from their first moment on:
+    their parent ends them.
 
     What comes for this process meanwhile is handled after the block: none of them is left half started.
     """

@@ -1,7 +1,8 @@
 """What the operating system allows a process: open files, other processes, shared memory.
 
-NOTE: PyTorch's other way to share tensors (`torch.multiprocessing.set_sharing_strategy("file_system")`) keeps no files open, but what a killed
-      process shared then stays in ``/dev/shm`` until the machine restarts. We keep ``file_descriptor`` and ask for more open files.
+NOTE: PyTorch's other way to share tensors (`torch.multiprocessing.set_sharing_strategy("file_system")`) keeps no
+      files open, but what a killed process shared then stays in ``/dev/shm`` until the machine restarts. We keep
+      ``file_descriptor`` and ask for more open files.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def raise_open_files() -> None:
 
 
 def require_open_files(needed: int, what: str, key: str) -> None:
-    """Raise `ConfigError` if this process, which needs ``needed`` open files for ``what``, is not allowed as many; ``key`` would need less."""
+    """Raise `ConfigError` if this process, which needs ``needed`` open files for ``what``, is not allowed as many;
+    ``key`` would need less.
+    """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     total = needed + OWN_FILES
     require(
@@ -53,7 +56,9 @@ def require_open_files(needed: int, what: str, key: str) -> None:
 
 
 def require_shared_memory(needed: int, what: str, key: str) -> None:
-    """Raise `ConfigError` if less than ``needed`` bytes of shared memory are free, for ``what``; ``key`` would need less."""
+    """Raise `ConfigError` if less than ``needed`` bytes of shared memory are free, for ``what``; ``key`` would need
+    less.
+    """
     if not os.path.isdir(SHARED):
         return
     state = os.statvfs(SHARED)
@@ -71,7 +76,9 @@ def shared_bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def remedy(error: str, key: str) -> str | None:
-    """What helps against ``error``, if the system refused something; ``key`` is the number of processes. None if it is about something else."""
+    """What helps against ``error``, if the system refused something; ``key`` is the number of processes. None if it
+    is about something else.
+    """
     for signs, text in REMEDIES.items():
         if any(sign in error for sign in signs):
             return text.format(key=key)
