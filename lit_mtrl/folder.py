@@ -31,7 +31,7 @@ LOCK = "run.lock"
 TRIES = 100
 """While other processes make and remove what is looked at."""
 WRITTEN = ("config.yaml*", "run.json*", LOCK, "train.log", "mlflow.queue*", "*.csv*", "pictures")
-"""Patterns of what a run writes or sends to MLflow. ``checkpoints`` is left out: it may be a link, to another disk."""
+"""Patterns of what a run writes or sends to MLflow; not ``checkpoints``, which may be a link, to another disk."""
 RESUMABLE = (
     *("frames", "output_dir", "run_name", "experiment_name", "trainer.", "logger.", "eval.workers", "eval.background"),
     *("engine.mode", "replay.device", "collector.policy_device"),
@@ -103,12 +103,12 @@ def require_free(folder: Path) -> None:
 
 def require_writable(folder: Path) -> None:
     """`ConfigError` if ``folder``, or what a run left in it and in its ``checkpoints``, cannot be written by this
-    user, or not there.
+    user, or would be written elsewhere.
     """
     reason = None
-    _require_plain(folder)
     for _ in range(TRIES):
         with suppress(FileNotFoundError):
+            _require_plain(folder)
             reason = denied(folder)
             inside = chain(folder.glob("*"), folder.glob("checkpoints/*")) if reason is None else ()
             reason = reason or next(filter(None, map(denied, inside)), None)

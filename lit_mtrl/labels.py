@@ -57,7 +57,7 @@ def build_logger(cfg: DictConfig, labels: dict[str, Any], checkpoint: dict[str, 
         params=_comparable(cfg) | {f"parameters.{name}": count for name, count in labels["parameters"].items()},
         run_id=checkpoint["lit_mtrl"].get("run_id") if checkpoint else None,
         done=checkpoint["lit_mtrl"]["frames"] if checkpoint else 0,
-        replaces=_run_before(Path(cfg.output_dir)) if not checkpoint else None,
+        replaces=run_before(Path(cfg.output_dir)) if not checkpoint else None,
         **_names(cfg),
     )
 
@@ -71,7 +71,7 @@ def build_parent(cfg: DictConfig, command: str, key: str) -> Any:
     )
 
 
-def _run_before(folder: Path) -> str | None:
+def run_before(folder: Path) -> str | None:
     """The MLflow run of a process that died here before its first checkpoint."""
     try:
         run_id = json.loads((folder / RUN).read_text())["run_id"]

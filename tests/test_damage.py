@@ -9,6 +9,7 @@ import json
 import logging
 import pickle
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from lit_mtrl.checkpoint import find, load
 from lit_mtrl.cli import main
 from lit_mtrl.compose import compose
 from lit_mtrl.folder import occupied, require_free, resumed
-from lit_mtrl.manifest import read_manifest, write_manifest
+from lit_mtrl.labels import run_before
+from lit_mtrl.manifest import damage, read_manifest, write_manifest
 from lit_mtrl.run import Run
 from lit_mtrl.spec import ConfigError
 from tests.test_resume import read, same
@@ -342,3 +344,18 @@ def test_ranks_look_at_the_checkpoint_alike(run: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(commands, "leads", lambda cfg: False)
     monkeypatch.setattr("lit_mtrl.folder.leads", lambda cfg: False)
     assert resumed(cfg).notes == ()
+
+
+def test_what_is_compressed_is_not_unpacked(tmp_path: Path) -> None:
+    """A few kilobytes of it can stand for gigabytes."""
+    with zipfile.ZipFile(tmp_path / "last.ckpt", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("archive/data.pkl", bytes(2**20))
+    assert damage(tmp_path / "last.ckpt") == "damaged, in its compression"
+
+
+@pytest.mark.parametrize("text", ["[]", "5", '"run_id"', "{}", '{"run_id": ["a"]}', "[" * 100_000, "\0"])
+def test_run_of_a_damaged_run_json_is_unknown(text: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(text)
+    assert run_before(tmp_path) is None
+    (tmp_path / "run.json").write_text('{"run_id": "a"}')
+    assert run_before(tmp_path) == "a"

@@ -99,7 +99,7 @@ class Sender:
             self._calls += 1
         before = list(self._files)
         for at, entry in entries:
-            # Of what a process before has queued, which may have been somebody else's, nothing is sent but what lies in the folder.
+            # What an earlier process has queued may be somebody else's: nothing from elsewhere than the folder.
             if "file" in entry and (at >= self._opened or self._inside(entry["file"])):
                 self._files[entry["file"], entry["into"]] = None
         for file, into in list(self._files):

@@ -100,11 +100,11 @@ def start(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
 
     monkeypatch.setattr(MLflowLogger, "_open", opened)
 
-    def begin(done: int = 0, run_id: str | None = None) -> Loggers:
-        logger = MLflowLogger("http://server", "mt10", "run", {}, {}, tmp_path, run_id=run_id, done=done)
+    def begin(done: int = 0, run_id: str | None = None, folder: Path = tmp_path) -> Loggers:
+        logger = MLflowLogger("http://server", "mt10", "run", {}, {}, folder, run_id=run_id, done=done)
         logger.connect()
-        keep_rows_until(tmp_path / "metrics.csv", done)
-        return Loggers(CSVLogger(tmp_path), logger)
+        keep_rows_until(folder / "metrics.csv", done)
+        return Loggers(CSVLogger(folder), logger)
 
     return begin
 
@@ -289,6 +289,64 @@ def test_file_that_is_refused_holds_nothing_up(
     store.refuses = ""
     start(done=40, run_id="run0").mlflow.finalize("success")
     assert store.files[("last.ckpt", "checkpoints")] and not unsent(tmp_path)
+
+
+def test_files_from_elsewhere_are_not_sent_for_an_earlier_process(
+    store: Store, start: Callable[..., Loggers], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret, disk = tmp_path / "elsewhere" / "secret", tmp_path / "disk" / "best.ckpt"
+    for path in (secret, disk):
+        path.parent.mkdir()
+        path.write_text(path.name)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").symlink_to(disk.parent)
+    (tmp_path / "run" / "link").symlink_to(secret)
+    loggers = start(folder=tmp_path / "run")
+    loggers.kill()
+    own = Queue(tmp_path / "run" / QUEUE)
+    own.append(*({"file": file, "into": None} for file in ("../elsewhere/secret", str(secret), "link")))
+    own.append({"file": "checkpoints/best.ckpt", "into": None}, {"sent": 0, "files": [["../elsewhere/secret", "x"]]})
+    again = start(done=0, run_id="run0", folder=tmp_path / "run")
+    again.mlflow.log_artifact(secret, "asked for")
+    again.mlflow.finalize("success")
+    assert store.files == {("best.ckpt", None): b"best.ckpt", ("secret", "asked for"): b"secret"}
+    assert sum("is not in the run's folder, and is not sent" in message for message in messages(caplog)) == 4
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        5,
+        [],
+        {},
+        {"run": 5},
+        {"run": ""},
+        {"step": 1},
+        {"metrics": 5, "step": 1, "time": 1},
+        {"metrics": {"loss": "high"}, "step": 1, "time": 1},
+        {"metrics": {"loss": 1.0}, "step": "1", "time": 1},
+        {"sent": -5, "files": []},
+        {"sent": 1e300, "files": []},
+        {"sent": 0, "files": 5},
+        {"sent": 0, "files": [["a"]]},
+        {"file": 5, "into": None},
+        {"end": "NONSENSE", "time": 1, "of": "run0"},
+        {"end": "FINISHED"},
+    ],
+    ids=str,
+)
+def test_lines_that_no_run_writes_make_the_queue_anew(
+    entry: Any, store: Store, start: Callable[..., Loggers], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loggers = start()
+    loggers.log(range(0, 30, 10))
+    until(lambda: len(store.points) == 6)
+    loggers.kill()
+    Queue(tmp_path / QUEUE).append(entry)
+    assert Queue(tmp_path / QUEUE).load() is None and unsent(tmp_path)
+    start(done=20, run_id="run0").mlflow.finalize("success")
+    assert store.steps("loss") == [0, 10, 20] and store.status == {"run0": "FINISHED"} and not unsent(tmp_path)
+    assert "made anew" in messages(caplog)[0] and len(messages(caplog)) == 1
 
 
 def test_files_while_the_store_is_away(
