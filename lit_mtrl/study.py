@@ -13,8 +13,8 @@ def swept_keys(overrides: Sequence[str]) -> list[str]:
 
 
 def study_sweep(configs: Sequence[str]) -> dict[str, str]:
-    """What experiment files sweep themselves, under ``hydra.sweeper.params``: key to comma-separated values; a saved
-    configuration nothing.
+    """What experiment files sweep themselves, under ``hydra.sweeper.params``: key to comma-separated values. A saved
+    configuration sweeps nothing.
     """
     found: dict[str, str] = {}
     for config in configs:

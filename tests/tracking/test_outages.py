@@ -183,7 +183,7 @@ def test_killed_twice_and_resumed(kind: str, request: pytest.FixtureRequest, tmp
         training.kill()
         training = Training(tmp_path, *resume)
     manifest = training.run / "checkpoints" / "last" / "manifest.json"
-    wait_for(lambda: manifest.exists() and "4500" in manifest.read_text(), 300)
+    wait_for(lambda: manifest.exists() and '"frames": 4500' in manifest.read_text(), 300)
     training.kill()
     codes = [Training(tmp_path, *resume).end() for _ in range(2)]  # the first ends what may be left open
     assert codes in ([0, 2], [2, 2]) and "finished at 4500 frames" in training.said()
@@ -208,7 +208,7 @@ def test_sweep_that_is_killed(tmp_path: Path) -> None:
     command = (*RUN, "frames=900", "--multirun", "seed=0,1")
     sweep = Training(tmp_path, *command)
     manifest = sweep.run / "checkpoints" / "last" / "manifest.json"
-    wait_for(lambda: manifest.exists() and "900" in manifest.read_text(), 300)
+    wait_for(lambda: manifest.exists() and '"frames": 900' in manifest.read_text(), 300)
     job = next(
         int(path.parent.name)
         for path in Path("/proc").glob("[0-9]*/stat")
