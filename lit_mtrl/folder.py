@@ -120,9 +120,10 @@ def _require_plain(folder: Path) -> None:
     """`ConfigError` for a link, by which a run would write or send what lies elsewhere, and for a pipe or device,
     which it would wait for.
     """
-    ours = (path for path in folder.glob("*") if any(map(path.match, WRITTEN)))
-    for path in chain(ours, folder.glob("pictures/*"), folder.glob("checkpoints/*")):
-        with suppress(OSError):  # another process has removed it, or it may not be looked at
+    for path in chain.from_iterable(map(_looked_at, (folder, folder / "pictures", folder / "checkpoints"))):
+        if path.parent == folder and not any(map(path.match, WRITTEN)):
+            continue
+        with suppress(OSError):  # another process has removed it
             mode = path.lstat().st_mode
             what = "a link" if stat.S_ISLNK(mode) else "no file"
             plain = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
@@ -130,6 +131,12 @@ def _require_plain(folder: Path) -> None:
                 plain,
                 f"output_dir={folder}: {path.relative_to(folder)} is {what}; put a copy in its place, or remove it",
             )
+
+
+def _looked_at(folder: Path) -> Iterator[Path]:
+    """What is in a folder; nothing if it may not be looked at, nor written then."""
+    with suppress(PermissionError):
+        yield from folder.glob("*")
 
 
 def require_idle(folder: Path) -> None:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.config.keys import kind_of
 from lit_mtrl.config.kinds import Kind, Number, like
-from lit_mtrl.config.resolve import leaves
+from lit_mtrl.config.resolve import leaves, raw_value
 from lit_mtrl.config.trust import OURS
 from lit_mtrl.core.text import shown
 from lit_mtrl.make import find_class
@@ -54,6 +54,7 @@ def check_values(cfg: DictConfig, schema: DictConfig) -> None:
     the constructor's argument.
     """
     for key in list(leaves(cfg)):
+        require(raw_value(cfg, key) != "???", f"{key}=???: stands for a value that is missing; give one")
         looked_up = key.split(".", 1)[1] if in_part_network(key) else key
         default, value = OmegaConf.select(schema, looked_up), OmegaConf.select(cfg, key)
         if isinstance(default, DictConfig):
