@@ -121,7 +121,7 @@ def compare(one: Path, two: Path) -> None:
     "config",
     [
         DEBUG,
-        PACO,
+        pytest.param(PACO, marks=pytest.mark.slow),
         LEARNED,
         RANKS,
         pytest.param(COUNTED, marks=pytest.mark.slow),

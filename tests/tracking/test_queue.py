@@ -90,7 +90,7 @@ def store() -> Store:
 def start(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Loggers]:
     """``start(done=...)``: the loggers of a run in this test's folder, which continue it if it has been started."""
     monkeypatch.setattr(sender, "PAUSES", (0.01,))
-    monkeypatch.setattr(logger_module, "FLUSH", 0.3)
+    monkeypatch.setattr(logger_module, "FLUSH", 3.0)
     monkeypatch.setattr(logger_module, "BRIEF", 0.3)
 
     def opened(logger: Any) -> str:
