@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from lit_mtrl.config.keys import kind_of
 from lit_mtrl.config.kinds import Kind, Number, like
@@ -54,9 +54,11 @@ def check_values(cfg: DictConfig, schema: DictConfig) -> None:
     the constructor's argument.
     """
     for key in list(leaves(cfg)):
-        require(raw_value(cfg, key) != "???", f"{key}=???: stands for a value that is missing; give one")
+        raw = raw_value(cfg, key)
+        require(raw != "???", f"{key}=???: stands for a value that is missing; give one")
         looked_up = key.split(".", 1)[1] if in_part_network(key) else key
         default, value = OmegaConf.select(schema, looked_up), OmegaConf.select(cfg, key)
+        value = OmegaConf.to_container(value, resolve=True) if isinstance(value, ListConfig) else value
         if isinstance(default, DictConfig):
             require(
                 isinstance(value, DictConfig),
@@ -68,6 +70,8 @@ def check_values(cfg: DictConfig, schema: DictConfig) -> None:
             target = OmegaConf.select(cfg, f"{key.rpartition('.')[0]}._target_") if "." in key else None
             fitting = _kind(target or _part_target(cfg, key), looked_up, default).check(key, value, default)
             if type(fitting) is not type(value) or fitting != value:
+                asked = f"{key}={shown(raw)}: what it refers to is not in the form that is used (text for a name, no ~)"
+                require("${" not in str(raw), f"{asked}; change that, or give the value")  # it would be written
                 OmegaConf.update(cfg, key, fitting)
 
 

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from lit_mtrl.cli import main
 from lit_mtrl.compose import compose
 from lit_mtrl.config.resolve import as_written, resolved
+from lit_mtrl.spec import ConfigError
 
 SECRET = "hunter2"
 
@@ -64,3 +65,18 @@ def test_override_of_a_saved_configuration_may_look_up(tmp_path: Path, monkeypat
     monkeypatch.setenv("NAME", "again")
     (tmp_path / "saved.yaml").write_text(OmegaConf.to_yaml(compose(["debug"], [])))
     assert compose([str(tmp_path / "saved.yaml")], ["run_name='${oc.env:NAME}'"]).run_name == "again"
+
+
+def test_lists_keep_their_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", SECRET)
+    cfg = compose(["debug"], ["benchmark.tasks=[a,'${oc.env:TOKEN}']"])
+    assert as_written(cfg)["benchmark"]["tasks"] == ["a", "${oc.env:TOKEN}"] and cfg.benchmark.tasks[1] == SECRET
+
+
+@pytest.mark.parametrize("text", ["run_name='${oc.decode:${oc.env:TOKEN}}'", "output_dir='${oc.env:HIDDEN}'"])
+def test_what_would_have_to_be_written_in_another_form_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "4711")
+    monkeypatch.setenv("HIDDEN", f"~/{SECRET}")
+    with pytest.raises(ConfigError, match="not in the form that is used") as caught:
+        compose(["debug"], [text])
+    assert "4711" not in str(caught.value) and SECRET not in str(caught.value)
