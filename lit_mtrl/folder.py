@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -32,6 +32,8 @@ TRIES = 100
 """While other processes make and remove what is looked at."""
 WRITTEN = ("config.yaml*", "run.json*", LOCK, "train.log", "mlflow.queue*", "*.csv*", "pictures")
 """Patterns of what a run writes or sends to MLflow; not ``checkpoints``, which may be a link, to another disk."""
+SHOWN = 5
+"""Of evaluations that are lacking."""
 RESUMABLE = (
     *("frames", "output_dir", "run_name", "experiment_name", "trainer.", "logger.", "eval.workers", "eval.background"),
     *("engine.mode", "replay.device", "collector.policy_device"),
@@ -145,13 +147,16 @@ def require_idle(folder: Path) -> None:
     require(not held(folder / LOCK), _busy(folder))
 
 
-def require_same(option: str, folder: Path, old: dict[str, Any], new: DictConfig) -> None:
-    """`ConfigError` unless ``old`` and ``new`` configure the same run, but for what may differ in a continuation."""
+def require_same(option: str, folder: Path, old: dict[str, Any], new: DictConfig, free: tuple[str, ...] = ()) -> None:
+    """`ConfigError` unless ``old`` and ``new`` configure the same run, but for what may differ in a continuation, and
+    ``free``.
+    """
     there, here = flat(upgraded(old)), flat(as_written(new))
     if not here["collector.workers"]:
         here["collector.workers"] = there.get("collector.workers")
     # Random numbers begin anew on another number of ranks, and with them the noise of each process that collects.
-    free = RESUMABLE if there["trainer.devices"] == here["trainer.devices"] else (*RESUMABLE, "collector.workers")
+    moved = there["trainer.devices"] != here["trainer.devices"]
+    free = (*RESUMABLE, *free, *(("collector.workers",) if moved else ()))
     differ = sorted(k for k in {*there, *here} if there.get(k) != here.get(k) and not k.startswith(free))
     shown = ", ".join(f"{k} ({there.get(k)} there, {here.get(k)} here)" for k in differ)
     require(not differ, f"{option} {folder}: the run has another configuration: {shown}")
@@ -221,20 +226,36 @@ def _notes(folder: Path, found: Saved, cfg: DictConfig) -> Iterator[str]:
     yield from filter(None, (check(folder / name, found.tables.get(name)) for name in sorted(tables)))
     evaluated, waiting, every = (
         frames_of(folder / "eval.csv"),
-        _pending(folder),
+        _pending(folder, cfg),
         cfg.epoch_frames * cfg.eval.every_epochs,
     )
-    lacking = [frames for frames in range(every, found.frames + 1, every) if frames not in {*evaluated, waiting}]
+    due = range(every, found.frames + 1, every)
+    there = evaluated | ({waiting} - {None})
+    lacking = len(due) - sum(frames in due for frames in there)
     if lacking:
-        yield f"eval.csv: lacks the evaluation at {', '.join(map(str, lacking))} frames"
+        first = islice((frames for frames in due if frames not in there), SHOWN)
+        more = f", and {lacking - SHOWN} more" if lacking > SHOWN else ""
+        yield f"eval.csv: lacks the evaluation at {', '.join(map(str, first))} frames{more}"
     best = folder / "checkpoints" / "best.ckpt"
-    if (best.exists() or evaluated - {waiting}) and (wrong := damage(best)):
+    wrong = damage(best)
+    if wrong is None:
+        _frames_of_own(best, cfg)
+    elif best.exists() or evaluated - {waiting}:
         yield f"checkpoints/best.ckpt: {wrong}; there is none until an evaluation is better than those before"
 
 
-def _pending(folder: Path) -> int | None:
-    """Frames of the weights that wait for their evaluation."""
+def _frames_of_own(path: Path, cfg: DictConfig) -> int:
+    """Frames of a checkpoint beside the last one; `ConfigError` if it is of another run."""
     from lit_mtrl.checkpoint import load
+    from lit_mtrl.weights import saved_part
+
+    part = saved_part(load(path, "--resume"), f"--resume {path}")
+    require_same("--resume", path, part["config"], cfg, free=("collector.workers",))
+    return part["frames"]
+
+
+def _pending(folder: Path, cfg: DictConfig) -> int | None:
+    """Frames of the weights that wait for their evaluation."""
     from lit_mtrl.evaluate import PENDING
 
     path = folder / "checkpoints" / PENDING
@@ -242,4 +263,4 @@ def _pending(folder: Path) -> int | None:
         return None
     remedy = "remove it to continue without the evaluation that it waits for"
     require(damage(path) is None, f"--resume {folder}: checkpoints/{PENDING}: {damage(path)}; {remedy}")
-    return load(path, "--resume")["lit_mtrl"]["frames"]
+    return _frames_of_own(path, cfg)

@@ -11,6 +11,7 @@ import pickle
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from lit_mtrl import commands
 from lit_mtrl.checkpoint import find, load
 from lit_mtrl.cli import main
 from lit_mtrl.compose import compose
-from lit_mtrl.folder import occupied, require_free, resumed
+from lit_mtrl.folder import _notes, occupied, require_free, resumed
 from lit_mtrl.labels import run_before
 from lit_mtrl.manifest import damage, read_manifest, write_manifest
 from lit_mtrl.run import Run
@@ -278,6 +279,8 @@ def test_planted_pickles_are_not_executed(
     torch.save(Planted(), run / "checkpoints" / "best.ckpt")
     with pytest.raises(ConfigError, match="holds other things than plain types and tensors"):
         load(run / "checkpoints" / "best.ckpt", "--ckpt")
+    assert "best.ckpt: holds other things than plain types and tensors" in resume(run, WHOLE + 60)
+    (run / "checkpoints" / "best.ckpt").unlink()
     assert resume(run, WHOLE + 60) == ""
     (last / "manifest.json").write_text(json.dumps({"frames": WHOLE + 60, "ranks": 1}))
     torch.save({"writer": Planted()}, last / "replay" / "state.pt")
@@ -359,3 +362,21 @@ def test_run_of_a_damaged_run_json_is_unknown(text: str, tmp_path: Path) -> None
     assert run_before(tmp_path) is None
     (tmp_path / "run.json").write_text('{"run_id": "a"}')
     assert run_before(tmp_path) == "a"
+
+
+@pytest.mark.parametrize("name", ["best.ckpt", "best.ckpt.pending"])
+def test_weights_of_another_run_are_refused(name: str, run: Path) -> None:
+    path = run / "checkpoints" / name
+    other = load(run / "checkpoints" / "best.ckpt", "")
+    other["lit_mtrl"]["config"]["seed"] = 5
+    torch.save(other, path)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert f"--resume {path}: the run has another configuration: seed (5 there, 0 here)" in resume(run)
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_many_evaluations_that_are_lacking_are_a_short_line(run: Path) -> None:
+    cfg = compose(["debug"], [f"output_dir={run}", *LEAN, f"frames={WHOLE}"])
+    far = replace(find(run / "checkpoints", ""), content={"lit_mtrl": {"frames": 60 * 10**12}})
+    line = next(line for line in _notes(run, far, cfg) if "lacks the evaluation" in line)
+    assert line == "eval.csv: lacks the evaluation at 240, 300, 360, 420, 480 frames, and 999999999992 more"
