@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lit_mtrl.spec import MT10
+from lit_mtrl.envs.benchmarks import MT10
 
 PUBLISHED = {1024: {1_000_000: 0.41, 2_000_000: 0.64}, 256: {1_000_000: 0.28, 2_000_000: 0.50}}
 """Width, frames and success: read from figure 4a of McLean et al. (2025)."""

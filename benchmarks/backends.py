@@ -35,9 +35,10 @@ import torch
 from metaworld.policies import ENV_POLICY_MAP
 from numpy.typing import NDArray
 
+from lit_mtrl.envs.benchmarks import MT10, MT50
 from lit_mtrl.envs.envpool import SHIFTED, EnvPool, EnvPoolVector, pool_seed
 from lit_mtrl.envs.metaworld import MAX_HORIZON, MetaWorld
-from lit_mtrl.spec import MT10, MT50
+from lit_mtrl.envs.vector import vector_env
 
 OFFICIAL_MUJOCO = "3.3.0"
 
@@ -46,7 +47,7 @@ class PoolSide:
     """One environment of the EnvPool backend, without TorchRL."""
 
     def __init__(self, name: str):
-        vector = EnvPool([name]).vector([0])
+        vector = vector_env(EnvPool([name]), [0])
         assert isinstance(vector, EnvPoolVector)
         self.vector = vector
         self._reward, self._terminated = np.empty((1, 1), np.float32), np.empty((1, 1), bool)
@@ -141,9 +142,9 @@ def speed(copies: int, rounds: int, steps: int = 50) -> dict[str, float]:
     import gymnasium
     import metaworld
 
-    from lit_mtrl.build import build_algorithm
-    from lit_mtrl.compose import compose
+    from lit_mtrl.config.compose import compose
     from lit_mtrl.data.collect import TaskCollector
+    from lit_mtrl.runs.build import build_algorithm
 
     torch.set_num_threads(1)
     suite, frames = EnvPool(MT10), steps * copies * 10
@@ -151,7 +152,7 @@ def speed(copies: int, rounds: int, steps: int = 50) -> dict[str, float]:
     collector = TaskCollector(suite, policy, steps, copies)
     collector.restart(0)
     collector.publish()
-    vector = suite.vector(range(10), copies)
+    vector: Any = vector_env(suite, range(10), copies)
     vector.reset()
     actions = np.random.default_rng(0).uniform(-1, 1, (10 * copies, 4)).astype(np.float32)
 

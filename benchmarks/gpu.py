@@ -38,10 +38,10 @@ import torch
 from benchmarks.asked import FULL, SMALL, Size, checks, speed, success
 from lit_mtrl.bench.machine import machine
 from lit_mtrl.bench.table import table
-from lit_mtrl.cli import Parser
-from lit_mtrl.labels import RUN, git_commit
-from lit_mtrl.processes import die_with_parent
-from lit_mtrl.spec import ConfigError, require
+from lit_mtrl.cli.main import Parser
+from lit_mtrl.core.errors import ConfigError, require
+from lit_mtrl.core.processes import die_with_parent
+from lit_mtrl.runs.tags import RUN, git_commit
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUTS = ROOT / "outputs"

@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 
-from lit_mtrl.agent import Agent
 from lit_mtrl.bench.update import transitions
-from lit_mtrl.build import build_algorithm, build_suite
 from lit_mtrl.callbacks.plasticity import Plasticity
-from lit_mtrl.compose import compose
+from lit_mtrl.config.compose import compose
+from lit_mtrl.runs.build import build_algorithm, build_suite
+from lit_mtrl.training.agent import Agent
 
 CASES = [("mt10_mtmhsac", 400), ("mt10_mtmhsac", 1024), ("mt50_mtmhsac", 400)]
 

@@ -28,12 +28,12 @@ import torch.distributed as dist
 from tensordict import TensorDict
 
 from lit_mtrl.bench.update import transitions
-from lit_mtrl.build import build_algorithm, build_suite, build_weightings
-from lit_mtrl.compose import compose
-from lit_mtrl.engine import Engine
-from lit_mtrl.processes import cores, die_with_parent, spin_briefly
-from lit_mtrl.ranks import Ranks
-from lit_mtrl.spec import ConfigError, require
+from lit_mtrl.config.compose import compose
+from lit_mtrl.core.errors import ConfigError, require
+from lit_mtrl.core.processes import cores, die_with_parent, spin_briefly
+from lit_mtrl.core.ranks import Ranks
+from lit_mtrl.runs.build import build_algorithm, build_suite, build_weightings
+from lit_mtrl.training.engine import Engine
 
 UPDATES = {"cpu": 2, "cuda": 20}
 

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from lit_mtrl.spec import MT50
+from lit_mtrl.envs.benchmarks import MT50
 
 EVALUATIONS, ROWS, COLUMNS, SEEDS, FRAMES = 100, 1000, 100, 10, 100_000_000
 

@@ -41,9 +41,9 @@ from torch import Tensor
 from benchmarks.networks import HEAVY_SECONDS, machine, show
 from lit_mtrl.algos.base import Objective
 from lit_mtrl.bench.update import transitions
-from lit_mtrl.build import build_algorithm, build_suite, build_weightings
-from lit_mtrl.compose import compose, groups
-from lit_mtrl.engine import Engine
+from lit_mtrl.config.compose import compose, groups
+from lit_mtrl.runs.build import build_algorithm, build_suite, build_weightings
+from lit_mtrl.training.engine import Engine
 
 SEPARATE = "separate"
 UPDATES = 2  # the second has Adam's moments beside the activations

@@ -1,7 +1,7 @@
 """Checkpoints that a run can be continued from exactly: ``last.ckpt`` with its sidecar ``last/``, and ``best.ckpt``.
 
 Both halves of ``last`` are written under temporary names, synced and renamed, the sidecar first; its manifest has the checksums of both
-(`lit_mtrl.manifest`). So whenever the process is killed, one whole pair exists. The pair before stays as ``last.ckpt.old`` and ``last.old/``
+(`lit_mtrl.core.manifest`). So whenever the process is killed, one whole pair exists. The pair before stays as ``last.ckpt.old`` and ``last.old/``
 until the next is written, for the case that files get damaged: two pairs are the most that the disk holds at any time.
 
 Weights that are evaluated in the background wait in ``best.ckpt.pending`` until their rows are in ``eval.csv``; then they become ``best.ckpt``,
@@ -20,15 +20,15 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
-from lit_mtrl.agent import Agent
-from lit_mtrl.checkpoint import keep, load
+from lit_mtrl.core.errors import require
 from lit_mtrl.core.files import Sum, checksum, remove, replacing, sync
+from lit_mtrl.core.manifest import replay_folder, write_manifest
+from lit_mtrl.core.ranks import Ranks
+from lit_mtrl.core.tables import summary
 from lit_mtrl.data.module import DataModule
-from lit_mtrl.evaluate import PENDING, read_success
-from lit_mtrl.manifest import replay_folder, write_manifest
-from lit_mtrl.ranks import Ranks
-from lit_mtrl.spec import require
-from lit_mtrl.tables import summary
+from lit_mtrl.evaluation.evaluator import PENDING, read_success
+from lit_mtrl.training.agent import Agent
+from lit_mtrl.training.checkpoint import keep, load
 
 
 class Checkpoint(LightningCheckpoint):

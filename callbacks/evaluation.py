@@ -13,16 +13,16 @@ from typing import Any
 import lightning
 import torch
 
-from lit_mtrl.agent import Agent
-from lit_mtrl.checkpoint import load
+from lit_mtrl.core.errors import require
+from lit_mtrl.core.ranks import Ranks
+from lit_mtrl.core.suggest import unknown
+from lit_mtrl.core.tables import append_rows, keep_rows_until
 from lit_mtrl.envs.base import Suite
-from lit_mtrl.evaluate import PENDING, Evaluator, Job, OfficialEvaluator, read_success
-from lit_mtrl.evaluate import Evaluation as Result
-from lit_mtrl.policies import TanhGaussian
-from lit_mtrl.ranks import Ranks
-from lit_mtrl.spec import require
-from lit_mtrl.suggest import unknown
-from lit_mtrl.tables import append_rows, keep_rows_until
+from lit_mtrl.evaluation.evaluator import PENDING, Episodes, Evaluator, Job, read_success
+from lit_mtrl.evaluation.official import OfficialEvaluator
+from lit_mtrl.policies.tanh_gaussian import TanhGaussian
+from lit_mtrl.training.agent import Agent
+from lit_mtrl.training.checkpoint import load
 
 COLUMNS = ("task", "success", "return", "length")
 PROTOCOLS = {"every_goal": Evaluator, "official": OfficialEvaluator}
@@ -44,7 +44,7 @@ class _Pending:
 class Evaluation(lightning.Callback):
     """Every ``every_epochs`` epochs and at the end: one row per task in ``eval.csv``, and ``eval/*`` to the loggers.
 
-    ``protocol``: ``every_goal`` is `lit_mtrl.evaluate.Evaluator`; ``official`` runs Meta-World's own ``evaluation()``. ``episodes`` per
+    ``protocol``: ``every_goal`` is `lit_mtrl.evaluation.evaluator.Evaluator`; ``official`` runs Meta-World's own ``evaluation()``. ``episodes`` per
     task, ``workers`` processes. ``trainer.callback_metrics["eval/success"]`` hands the mean success to other callbacks.
 
     ``background``: a copy of the weights is evaluated while training goes on, one at a time: an evaluation that is due waits for the one
@@ -186,6 +186,6 @@ def _lost(folder: Path, agent: Agent) -> bool:
     return not complete and frames <= agent.frames
 
 
-def _rows(tasks: Sequence[str], result: Result) -> list[dict]:
+def _rows(tasks: Sequence[str], result: Episodes) -> list[dict]:
     means = [x.mean(-1).tolist() for x in (result.success, result.returns, result.lengths)]
     return [dict(zip(COLUMNS, row, strict=True)) for row in zip(tasks, *means, strict=True)]

@@ -15,10 +15,10 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from lit_mtrl.agent import Agent
+from lit_mtrl.core.errors import require
+from lit_mtrl.core.tables import append_rows
 from lit_mtrl.data.module import Iteration
-from lit_mtrl.spec import require
-from lit_mtrl.tables import append_rows
+from lit_mtrl.training.agent import Agent
 from lit_mtrl.weighting.base import cosines
 
 

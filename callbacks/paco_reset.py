@@ -17,10 +17,10 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from lit_mtrl.agent import Agent
+from lit_mtrl.core.errors import require
+from lit_mtrl.core.suggest import unknown
 from lit_mtrl.nets.paco import PaCo
-from lit_mtrl.spec import require
-from lit_mtrl.suggest import unknown
+from lit_mtrl.training.agent import Agent
 
 METHODS = ("interpolate", "copy")
 

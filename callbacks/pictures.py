@@ -14,10 +14,11 @@ import lightning
 import torch
 from torch import Tensor
 
-from lit_mtrl.agent import Agent
+from lit_mtrl.core.errors import require
+from lit_mtrl.core.keys import OBS
+from lit_mtrl.core.tables import append_rows
 from lit_mtrl.data.module import Iteration
-from lit_mtrl.spec import OBS, require
-from lit_mtrl.tables import append_rows
+from lit_mtrl.training.agent import Agent
 
 
 class Pictures(lightning.Callback):

@@ -20,11 +20,11 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from lit_mtrl.agent import Agent
+from lit_mtrl.core.errors import require
+from lit_mtrl.core.tables import append_rows
 from lit_mtrl.data.module import Iteration
 from lit_mtrl.nets.activations import Layer, record
-from lit_mtrl.spec import require
-from lit_mtrl.tables import append_rows
+from lit_mtrl.training.agent import Agent
 
 TOTAL = "total"
 NEAR = 0.05

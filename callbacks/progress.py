@@ -9,8 +9,8 @@ from typing import Any
 import lightning
 from tqdm import tqdm
 
-from lit_mtrl.agent import Agent
 from lit_mtrl.data.module import DataModule
+from lit_mtrl.training.agent import Agent
 
 SHOWN = {
     "updates/s": ("speed/updates_per_second", 0),

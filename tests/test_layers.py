@@ -1,57 +1,21 @@
-"""Nothing imports upwards; hydra and lightning stay in the files that may know them."""
+"""Nothing imports upwards or in a circle; hydra and lightning stay in the rooms that may know them; files are short."""
 
 from __future__ import annotations
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
 
-LAYERS = {
-    0: ("spec", "suggest", "processes", "config", "core", "manifest"),
-    1: ("nets", "weighting", "envs", "policies", "critics", "ranks"),
-    2: (
-        "algos",
-        "engine",
-        "execution",
-        "gradients",
-        "data",
-        "evaluate",
-        "players",
-        "checkpoint",
-        "mlflow_store",
-        "mlflow_view",
-        "tracking",
-        "tables",
-        "stats",
-        "report",
-        "ui",
-        "weights",
-    ),
-    3: ("agent", "data.module", "logger", "strategies"),
-    4: (
-        "cli",
-        "commands",
-        "compose",
-        "completion",
-        "multirun",
-        "study",
-        "folder",
-        "build",
-        "run",
-        "bench",
-        "doctor",
-        "make",
-        "labels",
-        "match",
-        "schema",
-        "config.resolve",
-        "testing",
-        "__main__",
-    ),
-}
+ROOMS = ("core envs nets weighting policies critics algos data evaluation training tracking config runs report").split()
+ROOMS += ["bench", "doctor", "cli", "__main__", "callbacks"]
+"""From the bottom: a room imports from itself and from those before it."""
+HYDRA = ("config", "runs", "cli", "bench")
+LIGHTNING = ("data.module", "training", "tracking", "runs", "cli", "callbacks")
+LINES, FOLDERS = 250, 18
 FILES = sorted([*(ROOT / "lit_mtrl").rglob("*.py"), *(ROOT / "callbacks").rglob("*.py")])
 
 
@@ -60,26 +24,33 @@ def module_of(path: Path) -> str:
     return f"lit_mtrl.{name}" if name.startswith("callbacks") else name
 
 
-def layer(module: str) -> int:
-    if module.startswith("lit_mtrl.callbacks"):
-        return 5
-    name = module.removeprefix("lit_mtrl").lstrip(".")
-    if not name:
-        return 0
-    found = [n for n, names in LAYERS.items() for known in names if name == known or name.startswith(known + ".")]
-    assert found, f"{module} has no layer: add it to tests/test_layers.py and CONTRIBUTING.md"
-    return max(found)
+MODULES = {module_of(path): path for path in FILES}
+
+
+def room(module: str) -> str:
+    return (module.split(".")[1:] or [""])[0]
 
 
 def imports(path: Path) -> set[str]:
+    """Modules that a file imports, anywhere but for its annotations."""
+    tree = ast.parse(path.read_text())
+    typing = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree):
+        if id(node) in typing:
+            continue
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path}: relative import"
-            names |= {node.module} if node.module != "lit_mtrl" else {f"lit_mtrl.{alias.name}" for alias in node.names}
-    return {name for name in names if name != "lit_mtrl.__version__"}
+            below = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= (below & MODULES.keys()) or {node.module}
+    return {name for name in names if name != "lit_mtrl"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -88,12 +59,28 @@ def test_layers(path: Path) -> None:
     for name in imports(path):
         top = name.split(".")[0]
         if top == "lit_mtrl":
-            assert layer(name) <= layer(own), f"{own} imports {name}"
+            assert ROOMS.index(room(name)) <= ROOMS.index(room(own)), f"{own} imports {name}"
+            assert room(name) != "callbacks", f"{own} imports {name}: callbacks are imported by nobody"
         assert top != "callbacks", f"{own} imports {name}: that name is everybody's; ours is lit_mtrl.callbacks"
-        assert not name.startswith("lit_mtrl.callbacks"), f"{own} imports {name}: callbacks are imported by nobody"
         if top in ("hydra", "omegaconf"):
-            assert layer(own) == 4, f"{own} imports {name}"
+            assert room(own) in HYDRA, f"{own} imports {name}"
         if top == "lightning":
-            assert layer(own) >= 3, f"{own} imports {name}"
-    if layer(own) < 5:
-        assert len(path.read_text().splitlines()) <= 300, f"{path} is long: split it, unless that would hide the maths"
+            assert own.removeprefix("lit_mtrl.").startswith(LIGHTNING), f"{own} imports {name}"
+    assert len(path.read_text().splitlines()) <= LINES, f"{path} is long: split it, unless that would hide the maths"
+
+
+def test_no_circles() -> None:
+    graph = {module: {name for name in imports(path) if name in MODULES} for module, path in MODULES.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"modules import each other in a circle: {' -> '.join(error.args[1])}")
+
+
+def test_the_house() -> None:
+    places = [path for path in (ROOT / "lit_mtrl").iterdir() if path.name != "__pycache__"]
+    assert sum(path.is_dir() for path in places) <= FOLDERS
+    assert {path.name for path in places if path.is_file()} == {"__init__.py", "__main__.py"}
+    for path in places:
+        if path.is_dir():
+            assert ast.get_docstring(ast.parse((path / "__init__.py").read_text())), f"{path}: say what the room is for"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from lit_mtrl.compose import conf_dir
-from lit_mtrl.spec import ConfigError
+from lit_mtrl.config.compose import conf_dir
+from lit_mtrl.core.errors import ConfigError
 from tests.conftest import ROOT
 
 PINS = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE))

@@ -1,1 +1,1 @@
-"""Algorithms: ordered sets of objectives."""
+"""Algorithms, one a file: which parts they are built from, what they minimise and in which order."""

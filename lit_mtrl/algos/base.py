@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
-from lit_mtrl.policies import ActingPolicy, TanhGaussian
-from lit_mtrl.ranks import Ranks
-from lit_mtrl.spec import require
+from lit_mtrl.core.errors import require
+from lit_mtrl.core.ranks import Ranks
+from lit_mtrl.policies.acting import ActingPolicy
+from lit_mtrl.policies.tanh_gaussian import TanhGaussian
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,10 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
 from lit_mtrl.algos.base import Algorithm, Objective, once
-from lit_mtrl.critics import ScalarCritic
+from lit_mtrl.core.errors import require
+from lit_mtrl.core.keys import ACTION, NEXT_OBS, OBS, REWARD, TERMINATED
+from lit_mtrl.critics.scalar import ScalarCritic
 from lit_mtrl.nets.sharing import share
-from lit_mtrl.spec import ACTION, NEXT_OBS, OBS, REWARD, TERMINATED, require
 
 
 class SAC(Algorithm):

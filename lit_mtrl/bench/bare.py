@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lit_mtrl.core.processes import die_with_parent
 from lit_mtrl.envs.base import Suite, TaskEnv
 from lit_mtrl.envs.metaworld import MetaWorld
-from lit_mtrl.policies import TanhGaussian
-from lit_mtrl.processes import die_with_parent
+from lit_mtrl.policies.tanh_gaussian import TanhGaussian
 
 FRAME_SKIP = 5
 """Physics steps of one of Meta-World's environment steps."""

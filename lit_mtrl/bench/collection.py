@@ -17,10 +17,10 @@ from lit_mtrl.bench.bare import Cores, Pools
 from lit_mtrl.bench.limits import COPIES, STEPS
 from lit_mtrl.bench.timing import ratio, turns
 from lit_mtrl.bench.variants import backends, with_env
-from lit_mtrl.build import build_algorithm, build_suite
 from lit_mtrl.data.collect import TaskCollector
 from lit_mtrl.envs.base import Suite
-from lit_mtrl.spec import MT50
+from lit_mtrl.envs.benchmarks import MT50
+from lit_mtrl.runs.build import build_algorithm, build_suite
 
 RIVAL = "AsyncVectorEnv"
 

@@ -18,9 +18,9 @@ from lit_mtrl.bench.products import record, replay
 from lit_mtrl.bench.timing import turns
 from lit_mtrl.bench.update import learner
 from lit_mtrl.bench.variants import backends, learner_device, with_env
-from lit_mtrl.build import build_suite
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.envs.metaworld import MetaWorld
+from lit_mtrl.runs.build import build_suite
 
 STEPS = 10
 COPIES = (1, 4)

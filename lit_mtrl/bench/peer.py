@@ -22,14 +22,14 @@ from lit_mtrl.bench.limits import COPIES, STEPS
 from lit_mtrl.bench.timing import ratio, turns
 from lit_mtrl.bench.update import UPDATES, learner
 from lit_mtrl.bench.variants import BACKENDS, backends, learner_device, with_env
-from lit_mtrl.build import build_suite, default_workers
-from lit_mtrl.execution import resolve_mode
-from lit_mtrl.spec import ConfigError, require
-from lit_mtrl.tables import to_json
+from lit_mtrl.core.errors import ConfigError, require
+from lit_mtrl.core.tables import to_json
+from lit_mtrl.runs.build import build_suite, default_workers
+from lit_mtrl.training.modes import resolve_mode
 
 PEER = "metaworld_algorithms"
 BENCHMARKS = ("mt10", "mt25", "mt50")
-CRITIC = "lit_mtrl.critics.ScalarCritic"
+CRITIC = "lit_mtrl.critics.scalar.ScalarCritic"
 SCRIPT = Path(__file__).with_name("theirs.py")
 
 

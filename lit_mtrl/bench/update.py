@@ -14,11 +14,11 @@ from tensordict import TensorDict
 from lit_mtrl.bench.products import record, replay
 from lit_mtrl.bench.timing import ratio, turns
 from lit_mtrl.bench.variants import learner_device, with_network
-from lit_mtrl.build import build_algorithm, build_suite, build_weightings
-from lit_mtrl.engine import Engine
+from lit_mtrl.core.keys import ACTION, NEXT_OBS, OBS, REWARD, TERMINATED
 from lit_mtrl.envs.base import Suite
-from lit_mtrl.execution import MODES
-from lit_mtrl.spec import ACTION, NEXT_OBS, OBS, REWARD, TERMINATED
+from lit_mtrl.runs.build import build_algorithm, build_suite, build_weightings
+from lit_mtrl.training.engine import Engine
+from lit_mtrl.training.modes import MODES
 
 UPDATES = {"cpu": 2, "cuda": 10}
 """Of the chunk that the engine gets: more where an update is short."""

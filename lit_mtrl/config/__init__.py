@@ -1,3 +1,1 @@
-"""What a configuration may hold, without importing what it configures: kinds and ranges of values, files that are
-read, classes that may be named.
-"""
+"""From files and overrides to one checked configuration, and from the names in it to objects."""

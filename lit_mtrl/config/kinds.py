@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lit_mtrl.core.addresses import require_no_credentials
+from lit_mtrl.core.errors import ConfigError, require
+from lit_mtrl.core.suggest import unknown
 from lit_mtrl.core.text import require_short, shown
-from lit_mtrl.spec import ConfigError, require
-from lit_mtrl.suggest import unknown
 
 LARGEST = 2**53
 """The largest whole number that a double holds exactly, as YAML, JSON and MLflow have numbers."""

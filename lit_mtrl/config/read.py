@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from lit_mtrl.spec import ConfigError, require
+from lit_mtrl.core.errors import ConfigError, require
 
 BYTES = 2**18
 VALUES = 10_000

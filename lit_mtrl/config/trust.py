@@ -16,8 +16,8 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from lit_mtrl.core.errors import require
 from lit_mtrl.core.text import shown
-from lit_mtrl.spec import require
 
 TRUST = "LIT_MTRL_TRUST"
 """Environment variable with the packages of ``--trust``, comma-separated; jobs of a sweep and ranks inherit it."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lit_mtrl.config.read import require_bounded
-from lit_mtrl.spec import require
+from lit_mtrl.core.errors import require
 
 ADDED: dict[str, dict[str, Any]] = {
     "env": {"stagger": False},
@@ -19,6 +19,12 @@ ADDED: dict[str, dict[str, Any]] = {
 """Keys that older saved configurations lack, with the values that repeat them."""
 CALLBACKS = ("checkpoint", "evaluation", "gradients", "paco_reset", "pictures", "plasticity", "progress")
 """Modules of `lit_mtrl.callbacks` that older configurations name as ``callbacks.<module>``."""
+MOVED = {
+    "lit_mtrl.policies.TanhGaussian": "lit_mtrl.policies.tanh_gaussian.TanhGaussian",
+    "lit_mtrl.critics.ScalarCritic": "lit_mtrl.critics.scalar.ScalarCritic",
+    "lit_mtrl.logger.MLflowLogger": "lit_mtrl.tracking.mlflow.MLflowLogger",
+}
+"""Classes that older configurations name where they lay then."""
 NEEDED = (
     *(
         "seed",
@@ -68,7 +74,7 @@ def upgraded(saved: Mapping[Any, Any], where: str = SAVED) -> dict[str, Any]:
 
 
 def renamed(tree: Any) -> Any:
-    """The configuration with the present names of our callbacks, where it is from before they were in the package."""
+    """The configuration with the present names of our classes, where it is from before they were moved."""
     if isinstance(tree, list):
         return [renamed(value) for value in tree]
     if not isinstance(tree, Mapping):
@@ -77,6 +83,8 @@ def renamed(tree: Any) -> Any:
     top, _, rest = str(out.get("_target_", "")).partition(".")
     if top == "callbacks" and rest.split(".")[0] in CALLBACKS:
         out["_target_"] = f"lit_mtrl.callbacks.{rest}"
+    elif str(out.get("_target_")) in MOVED:
+        out["_target_"] = MOVED[out["_target_"]]
     return out
 
 

@@ -1,3 +1,1 @@
-"""What every room may use and what knows none of them: files, text, signals, limits of the system, addresses. PyTorch
-is not needed here.
-"""
+"""What every room may use and what knows none of them: keys, errors, text, files, signals, processes, ranks, tables."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote_plus
 
-from lit_mtrl.spec import ConfigError
+from lit_mtrl.core.errors import ConfigError
 
 SECRET = r"[\w.-]*(?:password|passwd|pwd|secret|token|api_?key|credential|signature)[\w.-]*|\b(?:key|sig|auth)"
 """Names of options whose values are secret; ``sslkey`` and ``passfile`` are paths."""

@@ -12,7 +12,7 @@ import resource
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from lit_mtrl.spec import require
+from lit_mtrl.core.errors import require
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lit_mtrl.spec import ConfigError, require
+from lit_mtrl.core.errors import ConfigError, require
 
 NAME_BYTES = 255
 """What a file system takes for a file's name."""

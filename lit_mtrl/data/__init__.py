@@ -1,1 +1,1 @@
-"""The data path: collect, store per task, sample, deliver one iteration at a time."""
+"""The stream of data: collection, the buffers that hold it, and batches of which row t is task t."""

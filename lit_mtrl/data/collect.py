@@ -28,12 +28,12 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.collectors import Collector
 from torchrl.envs.utils import ExplorationType
 
+from lit_mtrl.core.errors import require
 from lit_mtrl.core.limits import remedy
 from lit_mtrl.data.watch import WatchedWeights, exit_code, require_alive, started, watched_get, worker_env
 from lit_mtrl.envs.base import Suite
-from lit_mtrl.envs.vector import FLAGS, STATS
-from lit_mtrl.policies import ActingPolicy
-from lit_mtrl.spec import require
+from lit_mtrl.envs.vector import FLAGS, STATS, vector_env
+from lit_mtrl.policies.acting import ActingPolicy
 
 LEFT_OUT = ("collector", *STATS, *FLAGS)
 """Of the batches: before a step they say nothing; after it they are under ``next``."""
@@ -75,7 +75,7 @@ class TaskCollector:
         self._policy = policy.acting_copy(policy_device)
         self._interrupted = False
         self._owned = [list(range(tasks))[w * tasks // workers : (w + 1) * tasks // workers] for w in range(workers)]
-        make: list[Any] = [partial(suite.vector, owned, copies, stagger) for owned in self._owned]
+        make: list[Any] = [partial(vector_env, suite, owned, copies, stagger) for owned in self._owned]
         common: Any = dict(
             total_frames=-1,
             device="cpu",

@@ -22,16 +22,17 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 
 from lit_mtrl.algos.base import Algorithm
+from lit_mtrl.core.errors import require
+from lit_mtrl.core.keys import DONE, EPISODE_LENGTH, EPISODE_RETURN, STORED, SUCCESS
+from lit_mtrl.core.manifest import replay_folders
+from lit_mtrl.core.ranks import Ranks
+from lit_mtrl.core.suggest import unknown
 from lit_mtrl.data.ahead import Ahead
 from lit_mtrl.data.collect import TaskCollector, require_workers
-from lit_mtrl.data.place import DEVICES, Place, faster_device, place_replay, require_cuda
+from lit_mtrl.data.placement import DEVICES, Place, faster_device, place_replay, require_cuda
 from lit_mtrl.data.replay import PerTaskReplay
 from lit_mtrl.envs.base import Suite
-from lit_mtrl.manifest import replay_folders
-from lit_mtrl.policies import EXPLORE, RANDOM
-from lit_mtrl.ranks import Ranks
-from lit_mtrl.spec import DONE, EPISODE_LENGTH, EPISODE_RETURN, STORED, SUCCESS, require
-from lit_mtrl.suggest import unknown
+from lit_mtrl.policies.acting import EXPLORE, RANDOM
 
 
 @dataclass

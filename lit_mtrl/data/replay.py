@@ -16,9 +16,9 @@ from torchrl.data.replay_buffers.samplers import Sampler
 from torchrl.data.replay_buffers.storages import Storage
 
 from lit_mtrl.core import files
+from lit_mtrl.core.errors import require
 from lit_mtrl.core.files import Sum
-from lit_mtrl.data import saved
-from lit_mtrl.spec import require
+from lit_mtrl.data import tensor_files
 
 log = logging.getLogger("lit_mtrl")
 
@@ -126,7 +126,7 @@ class PerTaskReplay:
         path.mkdir(parents=True)
         sums: dict[str, Sum] = {}
         if len(self):
-            held = saved.save(self.buffer.storage[: len(self)], path / "transitions")
+            held = tensor_files.save(self.buffer.storage[: len(self)], path / "transitions")
             sums = {f"transitions/{name}": found for name, found in held.items()}
         state = io.BytesIO()
         torch.save({"writer": self.buffer.writer.state_dict(), "sampler": self.sampler.state_dict()}, state)
@@ -138,7 +138,7 @@ class PerTaskReplay:
         """Continue from what `dumps` wrote, wherever that replay was; call it on an empty replay of the same capacity."""
         state = torch.load(path / "state.pt", weights_only=True)
         if (path / "transitions").exists():
-            self.extend(saved.load(path / "transitions"))
+            self.extend(tensor_files.load(path / "transitions"))
         self.buffer.writer.load_state_dict(state["writer"])
         self.sampler.load_state_dict(state["sampler"])
 
@@ -150,7 +150,7 @@ class PerTaskReplay:
         """
         if not all((path / "transitions").exists() for path in paths):
             return  # saved during the warm start, empty
-        held = [saved.load(path / "transitions") for path in paths]
+        held = [tensor_files.load(path / "transitions") for path in paths]
         oldest = [torch.load(path / "state.pt", weights_only=True)["writer"]["_cursor"] for path in paths]
         size, owners = len(held[0]), len(held)
         capacity = self.buffer.storage.max_size  # pyright: ignore[reportAttributeAccessIssue]

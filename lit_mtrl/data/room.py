@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lit_mtrl.core.limits import PAGE, require_open_files, require_shared_memory, shared_bytes
 from lit_mtrl.envs.base import Suite
-from lit_mtrl.policies import ActingPolicy
+from lit_mtrl.policies.acting import ActingPolicy
 
 WORKER_FILES, EVALUATOR_FILES = 28, 2
 """Open files of this process per process that collects (three queues' and a pipe's ends, a batch's tensors) or plays."""

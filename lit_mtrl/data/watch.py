@@ -15,8 +15,8 @@ from torchrl.collectors import MultiSyncCollector
 from torchrl.envs import EnvBase
 from torchrl.weight_update import SharedMemWeightSyncScheme
 
+from lit_mtrl.core.processes import die_with_parent
 from lit_mtrl.core.signals import starting_processes
-from lit_mtrl.processes import die_with_parent
 
 
 def started(*args: Any, **options: Any) -> MultiSyncCollector:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_mtrl.doctor.finding import MISSING, OK, PROBLEM, Finding, about, gigabytes, message, version
-from lit_mtrl.spec import MT50
+from lit_mtrl.envs.benchmarks import MT50
 
 CAPACITY = 100_000
 """Transitions per task that a replay keeps by default."""
@@ -59,7 +59,7 @@ def room(folder: Path = Path()) -> Iterator[Finding]:
     """Memory, and disk in the working directory, against MT50's replay."""
     import torch
 
-    from lit_mtrl.data.place import free_bytes, transition_bytes
+    from lit_mtrl.data.placement import free_bytes, transition_bytes
     from lit_mtrl.envs.metaworld import MetaWorld
 
     needed = CAPACITY * len(MT50) * transition_bytes(MetaWorld(MT50))

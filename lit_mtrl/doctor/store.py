@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator
 
 from lit_mtrl.core.addresses import public, require_no_credentials
+from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.doctor.finding import OK, PROBLEM, Finding
-from lit_mtrl.mlflow_store import (
+from lit_mtrl.tracking.store import (
     answering,
     checked_uri,
     client_uri,
@@ -16,7 +17,6 @@ from lit_mtrl.mlflow_store import (
     import_mlflow,
     store_denied,
 )
-from lit_mtrl.spec import ConfigError
 
 STORE = "LIT_MTRL_DOCTOR_STORE"
 """Environment variable with the store's address."""

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lit_mtrl import __version__
+from lit_mtrl.core.processes import cpu_quota, denied
 from lit_mtrl.doctor.finding import INSTALL, MISSING, OK, PROBLEM, Finding, gigabytes, version
-from lit_mtrl.processes import cpu_quota, denied
-from lit_mtrl.spec import BENCHMARKS
+from lit_mtrl.envs.benchmarks import BENCHMARKS
 
 PACKAGE = Path(__file__).resolve().parent.parent
 PINS = (PACKAGE.parent / "requirements.txt", PACKAGE / "requirements.txt")

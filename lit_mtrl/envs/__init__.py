@@ -1,1 +1,1 @@
-"""Environment suites: Meta-World and the probes, behind one contract (`base`)."""
+"""Environment suites, one a file, and the vector environment that runs their tasks; plain NumPy up to `vector`."""

@@ -9,7 +9,7 @@ the past: the same goal and actions give the same episode, whatever was played b
 
 `lit_mtrl.envs.vector.VectorEnv` drives many of them as one TorchRL `EnvBase` of batch size ``[tasks * copies]`` and owns what suites share: goals drawn
 anew at every reset, seeds, truncation at the horizon, the true last observation (under ``next``, taken before the reset),
-success latched over the episode, and episode statistics. A suite with a faster backend overrides `Suite.vector` and what `VectorEnv`
+success latched over the episode, and episode statistics. A suite with a faster backend overrides `Suite.vector_class` and what `VectorEnv`
 does with task environments: ``_open``, ``_seed``, ``_begin``, ``_advance``, ``_shut``.
 """
 
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from torchrl.envs import EnvBase
+    from lit_mtrl.envs.vector import VectorEnv
 
 
 class TaskEnv(Protocol):
@@ -62,8 +62,6 @@ class Suite(ABC):
     def check(self) -> None:  # noqa: B027
         """Raise `ConfigError` on what the installed backend lacks; asked before a run starts, and too slow for the constructor."""
 
-    def vector(self, tasks: Sequence[int], copies: int = 1, stagger: bool = False) -> EnvBase:
-        """``copies`` environments of each of ``tasks``, of batch size ``[tasks * copies]``; see `lit_mtrl.envs.vector.VectorEnv`."""
-        from lit_mtrl.envs.vector import VectorEnv
-
-        return VectorEnv(self, tasks, copies, stagger)
+    def vector_class(self) -> type[VectorEnv] | None:
+        """What steps many environments at once, where the suite has something faster than `VectorEnv` itself."""
+        return None

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lit_mtrl.core.errors import require
 from lit_mtrl.envs.metaworld import MetaWorld
 from lit_mtrl.envs.vector import VectorEnv
-from lit_mtrl.spec import require
 
 SHIFTED = ("hammer", "shelf-place")
 CLOSED = "button-press-topdown-wall"
@@ -71,9 +71,8 @@ class EnvPool(MetaWorld):
                 f"benchmark.tasks={name}: the installed EnvPool lacks this task; leave it out, or use env=metaworld",
             )
 
-    def vector(self, tasks: Sequence[int], copies: int = 1, stagger: bool = False) -> EnvPoolVector:
-        self.check()
-        return EnvPoolVector(self, tasks, copies, stagger)
+    def vector_class(self) -> type[EnvPoolVector]:
+        return EnvPoolVector
 
     def tags(self) -> dict[str, str]:
         return {**super().tags(), "backend": "envpool", "goals": "continuous"}

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lit_mtrl.core.errors import require
+from lit_mtrl.core.suggest import unknown
 from lit_mtrl.envs.base import Suite
-from lit_mtrl.spec import BENCHMARKS, MT50, require
-from lit_mtrl.suggest import unknown
+from lit_mtrl.envs.benchmarks import BENCHMARKS, MT50
 
 if TYPE_CHECKING:
     import gymnasium

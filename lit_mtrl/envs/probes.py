@@ -33,9 +33,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lit_mtrl.core.errors import require
+from lit_mtrl.core.suggest import unknown
 from lit_mtrl.envs.base import Suite
-from lit_mtrl.spec import require
-from lit_mtrl.suggest import unknown
 
 KINDS = ("constant", "observation", "delay", "action", "both", "endless")
 SUCCESS_WITHIN = 0.25

@@ -21,8 +21,8 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Bounded, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
+from lit_mtrl.core.keys import ACTION, OBS, TASK
 from lit_mtrl.envs.base import Suite
-from lit_mtrl.spec import ACTION, OBS, TASK
 
 STATS = ("success", "episode_return", "episode_length")
 FLAGS = ("done", "terminated", "truncated")
@@ -144,6 +144,11 @@ class VectorEnv(EnvBase):
     def close(self, *, raise_if_closed: bool = True) -> None:
         self._shut()
         super().close(raise_if_closed=raise_if_closed)
+
+
+def vector_env(suite: Suite, tasks: Sequence[int], copies: int = 1, stagger: bool = False) -> VectorEnv:
+    """``copies`` environments of each of ``tasks``, of batch size ``[tasks * copies]``, stepped as the suite does."""
+    return (suite.vector_class() or VectorEnv)(suite, tasks, copies, stagger)
 
 
 def _true(flags: torch.Tensor) -> list[int]:

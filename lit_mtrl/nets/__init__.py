@@ -1,1 +1,1 @@
-"""Networks: one architecture a file, every one usable as actor and as critic."""
+"""Network architectures, one a file, called as ``net(x, task)``, and the layers they are made of."""

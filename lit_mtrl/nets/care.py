@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_mtrl.core.errors import ConfigError, require
+from lit_mtrl.core.suggest import unknown
+from lit_mtrl.envs.benchmarks import task_names
 from lit_mtrl.nets.layers import TaskEmbedding, Torso, expert_mlp, make_head, mix, mlp, task_rows
-from lit_mtrl.spec import ConfigError, require, task_names
-from lit_mtrl.suggest import unknown
 
 CONTEXTS = ("embedding", "metadata")
 METADATA = Path(__file__).parent / "metadata" / "metaworld.json"

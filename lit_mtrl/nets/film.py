@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_mtrl.core.errors import require
+from lit_mtrl.core.suggest import unknown
 from lit_mtrl.nets.layers import Dense, TaskEmbedding, Torso, mlp, task_rows
-from lit_mtrl.spec import require
-from lit_mtrl.suggest import unknown
 
 MODULATIONS = ("layer", "feature")
 LAYERS = 3

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_mtrl.core.errors import require
+from lit_mtrl.core.suggest import unknown
 from lit_mtrl.nets.tape import gradient_gramian, own_gramian, watch, weight_gramian
-from lit_mtrl.spec import require
-from lit_mtrl.suggest import unknown
 
 HEADS = ("single", "multi")
 TASK_INPUTS = ("one_hot", "embedding")

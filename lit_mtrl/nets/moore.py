@@ -19,9 +19,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from lit_mtrl.core.errors import require
+from lit_mtrl.core.suggest import unknown
 from lit_mtrl.nets.layers import ExpertDense, TaskEmbedding, expert_mlp, make_head, mix, task_rows
-from lit_mtrl.spec import require
-from lit_mtrl.suggest import unknown
 
 INITS = ("he_uniform", "official")
 EPS = 1e-8

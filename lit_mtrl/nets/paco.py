@@ -25,11 +25,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_mtrl.core.errors import require
+from lit_mtrl.core.suggest import unknown
 from lit_mtrl.nets.layers import TaskEmbedding, Torso
 from lit_mtrl.nets.mlp import MLP
 from lit_mtrl.nets.tape import watch, weight_gramian
-from lit_mtrl.spec import require
-from lit_mtrl.suggest import unknown
 
 VARIANTS = ("original", "mclean")
 COMPOSITIONS = ("all", "output", "none")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from lit_mtrl.spec import require
+from lit_mtrl.core.errors import require
 
 
 def shared_modules(net: nn.Module) -> list[nn.Module]:

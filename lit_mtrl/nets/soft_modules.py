@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_mtrl.core.errors import require
+from lit_mtrl.core.suggest import unknown
 from lit_mtrl.nets.layers import Dense, ExpertDense, TaskEmbedding, mix, mlp, task_rows
-from lit_mtrl.spec import require
-from lit_mtrl.suggest import unknown
 
 VARIANTS = ("official", "paper")
 ROUTING_BOUND = 1e-3

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from lit_mtrl.ranks import Ranks
+from lit_mtrl.core.ranks import Ranks
 
 CHUNK = 2**24
 """Numbers of a layer's task gradients that are held at once: 64 MiB in single precision."""

@@ -16,11 +16,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from lit_mtrl.evaluation.stats import Estimate, estimate_profile
 from lit_mtrl.report.groups import Panel, shorten
 from lit_mtrl.report.published import name_of, nearest_rows, success_rows
 from lit_mtrl.report.style import Drawn, frames_axis, grey, grid, legend, new_figure, plain, styles, wrap
 from lit_mtrl.report.summary import Measured, hours
-from lit_mtrl.stats import Estimate, estimate_profile
 
 STATISTIC = {
     "iqm": "interquartile mean over seeds",

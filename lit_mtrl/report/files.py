@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from lit_mtrl.config.read import BYTES, read_yaml
+from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.text import one_line
-from lit_mtrl.spec import ConfigError, require
 
 LONGEST = 2000
 """Characters of a text in them."""

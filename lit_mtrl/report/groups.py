@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lit_mtrl.core.errors import require
+from lit_mtrl.core.suggest import unknown_key
 from lit_mtrl.report.runs import FINISHED, WATCHING, Recorded, text
-from lit_mtrl.spec import require
-from lit_mtrl.suggest import unknown_key
 
 PANEL = ("benchmark", "tasks")
 """What a panel has one of; group labels leave it out."""

@@ -12,11 +12,11 @@ from urllib.parse import unquote, urlparse
 import numpy as np
 
 from lit_mtrl.core.addresses import public, require_no_credentials
+from lit_mtrl.core.errors import ConfigError, require
+from lit_mtrl.core.suggest import unknown
 from lit_mtrl.core.text import one_line
-from lit_mtrl.mlflow_store import answering, checked_uri, client_uri, database_of, first_line, import_mlflow
 from lit_mtrl.report.runs import FILES, FINISHED, Recorded, labels_of, read_folder
-from lit_mtrl.spec import ConfigError, require
-from lit_mtrl.suggest import unknown
+from lit_mtrl.tracking.store import answering, checked_uri, client_uri, database_of, first_line, import_mlflow
 
 PAGE = 200
 UI = "http://127.0.0.1:5000"

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lit_mtrl.core.errors import ConfigError, require
+from lit_mtrl.core.suggest import unknown
 from lit_mtrl.report.groups import Panel
 from lit_mtrl.report.runs import positive, text
 from lit_mtrl.report.style import compact
-from lit_mtrl.spec import ConfigError, require
-from lit_mtrl.suggest import unknown
 
 FOLDER = Path(__file__).parent / "published"
 TEXTS = ("benchmark", "method", "horizon", "rewards", "goals", "metric", "source")

@@ -18,10 +18,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lit_mtrl.core.errors import require
+from lit_mtrl.core.tables import flat
 from lit_mtrl.core.text import one_line
+from lit_mtrl.envs.benchmarks import BENCHMARKS
 from lit_mtrl.report.files import group, read_mapping, read_table, whole
-from lit_mtrl.spec import BENCHMARKS, require
-from lit_mtrl.tables import flat
 
 FILES = ("config.yaml", "run.json", "eval.csv", "metrics.csv", "plasticity.csv")
 """What of a run's folder is read."""

@@ -10,12 +10,12 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
+from lit_mtrl.evaluation.stats import Estimate, estimate
 from lit_mtrl.report.figures import STATISTIC, Measures, papers_bars, scale
 from lit_mtrl.report.groups import Group, Panel, named, natural, shorten
 from lit_mtrl.report.published import DORMANT, name_of, nearest_rows
 from lit_mtrl.report.runs import Recorded, positive, text
 from lit_mtrl.report.style import WIDTH, Drawn, grey, legend, log_ticks, new_figure, styles
-from lit_mtrl.stats import Estimate, estimate
 
 SIZES = ("network.width", "actor.network.width", "critic.network.width", "network.depth", "network.match")
 """Keys that make a point of a line, not a line."""

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lit_mtrl.evaluation.stats import STATISTICS, Estimate, area_under_curve, estimate, estimate_improvement
 from lit_mtrl.report.groups import Group, Panel
 from lit_mtrl.report.runs import TIME, Recorded
-from lit_mtrl.stats import STATISTICS, Estimate, area_under_curve, estimate, estimate_improvement
 
 PAIR_RESAMPLES = 1000
 """Of each of up to 190 pairs of groups."""

@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 
+from lit_mtrl.core.tables import safe_cell
 from lit_mtrl.report.style import compact
-from lit_mtrl.tables import safe_cell
 
 NOT_AVAILABLE = "n/a"
 TALL = 25

@@ -1,3 +1,1 @@
-"""How what a run reports reaches MLflow: a queue on disk, the thread that sends it, and what makes both agree when a
-run is continued.
-"""
+"""Where metrics and files go: ``metrics.csv``, and MLflow through a queue on disk that outlives its store."""

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lit_mtrl.mlflow_store import first_line
 from lit_mtrl.tracking.queue import Queue, State, void, waiting
+from lit_mtrl.tracking.store import first_line
 
 log = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""Weightings: functions from the tasks' losses, or the Gramian of their gradients, to task weights."""
+"""Task weightings, one a file: from the tasks' losses or their gradients' inner products to the tasks' weights."""

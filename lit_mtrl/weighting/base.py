@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lit_mtrl.spec import require
+from lit_mtrl.core.errors import require
 
 
 class Weighting(nn.Module):

@@ -15,8 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lit_mtrl.spec import require
-from lit_mtrl.suggest import unknown
+from lit_mtrl.core.errors import require
+from lit_mtrl.core.suggest import unknown
 from lit_mtrl.weighting.base import GramianWeighting
 from lit_mtrl.weighting.interior import to_boundary
 

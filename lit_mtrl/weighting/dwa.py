@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lit_mtrl.spec import require
+from lit_mtrl.core.errors import require
 from lit_mtrl.weighting.base import Weighting
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lit_mtrl.spec import require
+from lit_mtrl.core.errors import require
 from lit_mtrl.weighting.base import Weighting, check_rate
 
 EPS = 1e-8

@@ -10,13 +10,13 @@ import torch
 from tensordict import TensorDict
 
 from lit_mtrl.algos.sac import SAC
-from lit_mtrl.critics import ScalarCritic
-from lit_mtrl.engine import Engine
+from lit_mtrl.core.errors import ConfigError
+from lit_mtrl.critics.scalar import ScalarCritic
 from lit_mtrl.nets.mlp import MLP
 from lit_mtrl.nets.multi_head import MultiHead
 from lit_mtrl.nets.paco import PaCo
-from lit_mtrl.policies import TanhGaussian
-from lit_mtrl.spec import ConfigError
+from lit_mtrl.policies.tanh_gaussian import TanhGaussian
+from lit_mtrl.training.engine import Engine
 from lit_mtrl.weighting.base import Weighting
 
 T, B, OBS, ACT = 3, 5, 6, 2

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from lit_mtrl.cli import main
+from lit_mtrl.cli.main import main
 
 INPUTS = yaml.safe_load((Path(__file__).parent / "inputs.yaml").read_text())
 EVIL = "from pathlib import Path\nPath('executed').write_text('')\nclass Suite: ...\n"

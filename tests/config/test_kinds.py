@@ -11,16 +11,16 @@ from omegaconf import OmegaConf
 
 from lit_mtrl.callbacks.evaluation import PROTOCOLS
 from lit_mtrl.callbacks.paco_reset import METHODS
-from lit_mtrl.cli import main
+from lit_mtrl.cli.main import main
 from lit_mtrl.config.keys import KEYS, described, kind_of
 from lit_mtrl.config.kinds import Choice, Folder, Kind, Name, Number, Numbers, Size, Tasks, Text, Whole, like
+from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.core.text import shown
-from lit_mtrl.data.place import DEVICES
+from lit_mtrl.data.placement import DEVICES
 from lit_mtrl.envs.probes import KINDS
-from lit_mtrl.execution import MODES, PRECISIONS
 from lit_mtrl.nets import care, film, layers, paco
-from lit_mtrl.spec import ConfigError
-from lit_mtrl.strategies import STRATEGIES
+from lit_mtrl.training.modes import MODES, PRECISIONS
+from lit_mtrl.training.strategies import STRATEGIES
 from lit_mtrl.weighting import cagrad, pcgrad
 from tests.conftest import ROOT
 

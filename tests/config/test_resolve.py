@@ -9,10 +9,10 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from lit_mtrl.cli import main
-from lit_mtrl.compose import compose
+from lit_mtrl.cli.main import main
+from lit_mtrl.config.compose import compose
 from lit_mtrl.config.resolve import as_written, resolved
-from lit_mtrl.spec import ConfigError
+from lit_mtrl.core.errors import ConfigError
 
 SECRET = "hunter2"
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lit_mtrl.cli import main
-from lit_mtrl.compose import compose
+from lit_mtrl.cli.main import main
+from lit_mtrl.config.compose import compose
 from lit_mtrl.config.trust import TRUST, require_trusted, trusting
-from lit_mtrl.spec import ConfigError
+from lit_mtrl.core.errors import ConfigError
 
 MINE = """
 from lit_mtrl.envs.probes import Probes

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from lit_mtrl.core.addresses import public, require_no_credentials
-from lit_mtrl.logger import MLflowLogger
+from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.report import read_mlflow
-from lit_mtrl.spec import ConfigError
+from lit_mtrl.tracking.mlflow import MLflowLogger
 
 TELLING = {
     "http://me:hunter2@host:5000": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",

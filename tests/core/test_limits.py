@@ -14,15 +14,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lit_mtrl.compose import compose
+from lit_mtrl.config.compose import compose
+from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.core.limits import OPEN_FILES, raise_open_files, remedy, require_open_files, shared_bytes
 from lit_mtrl.envs.probes import Probes
-from lit_mtrl.evaluate import Evaluator
-from lit_mtrl.players import EvaluationError
-from lit_mtrl.run import Run
-from lit_mtrl.spec import ConfigError
+from lit_mtrl.evaluation.evaluator import Evaluator
+from lit_mtrl.evaluation.players import EvaluationError
+from lit_mtrl.runs.run import Run
+from tests.callbacks.test_background_evaluation import Actor
 from tests.conftest import environment
-from tests.test_background_evaluation import Actor
 
 WORKERS = ["collector.workers=3", "eval.workers=2"]
 
@@ -34,7 +34,7 @@ def limited(files: int, hard: int, *args: str) -> list[str]:
 
 
 def test_the_soft_limit_is_raised() -> None:
-    ask = "from lit_mtrl.cli import main; import resource; main(['list']); print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    ask = "from lit_mtrl.cli.main import main; import resource; main(['list']); print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
     done = subprocess.run(
         limited(64, 640, "-c", ask), env=environment(), capture_output=True, text=True, check=True, timeout=60
     )

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from lit_mtrl.checkpoint import find
 from lit_mtrl.core.signals import ENDING, Ended, ended_by_signals, raise_if_told, starting_processes
+from lit_mtrl.training.checkpoint import find
 from tests.conftest import environment
-from tests.test_resume import any_left, fit
+from tests.runs.test_resume import any_left, fit
 
 LONG = ("--config", "debug", "frames=300_000", "~callbacks.progress", "eval.workers=2")
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}

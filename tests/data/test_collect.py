@@ -17,11 +17,13 @@ import torch
 from numpy.typing import NDArray
 from tensordict import TensorDictBase
 
+from lit_mtrl.core.errors import ConfigError
+from lit_mtrl.core.keys import ACTION, DONE, NEXT_OBS, OBS, REWARD, TASK
 from lit_mtrl.data.collect import TaskCollector, WorkerError
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.nets.mlp import MLP
-from lit_mtrl.policies import EXPLORE, RANDOM, ActingPolicy, TanhGaussian
-from lit_mtrl.spec import ACTION, DONE, NEXT_OBS, OBS, REWARD, TASK, ConfigError
+from lit_mtrl.policies.acting import EXPLORE, RANDOM, ActingPolicy
+from lit_mtrl.policies.tanh_gaussian import TanhGaussian
 
 HORIZON, GOALS = 4, 1000
 LETHAL = 8.0

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_mtrl.data.place import faster_device, free_bytes
+from lit_mtrl.core.keys import ACTION, OBS
+from lit_mtrl.data.placement import faster_device, free_bytes
 from lit_mtrl.data.replay import PerTaskReplay
-from lit_mtrl.policies import EXPLORE, RANDOM
-from lit_mtrl.spec import ACTION, OBS
+from lit_mtrl.policies.acting import EXPLORE, RANDOM
 from tests.data.test_collect import TraceSuite, make_policy
 from tests.data.test_module import Learner, build, held, same
 from tests.data.test_replay import B, T, slices, times

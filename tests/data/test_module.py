@@ -18,16 +18,17 @@ import pytest
 import torch
 
 from lit_mtrl.algos.sac import SAC
-from lit_mtrl.critics import ScalarCritic
+from lit_mtrl.core.errors import ConfigError
+from lit_mtrl.core.keys import ACTION, OBS
+from lit_mtrl.critics.scalar import ScalarCritic
 from lit_mtrl.data.collect import TaskCollector
 from lit_mtrl.data.module import DataModule, Iteration
-from lit_mtrl.engine import Engine
 from lit_mtrl.envs.probes import Probes
 from lit_mtrl.nets.mlp import MLP
-from lit_mtrl.policies import TanhGaussian
-from lit_mtrl.spec import ACTION, OBS, ConfigError
+from lit_mtrl.policies.tanh_gaussian import TanhGaussian
+from lit_mtrl.training.engine import Engine
 from tests.conftest import environment
-from tests.suites import Raising
+from tests.helpers.suites import Raising
 
 STEPS, COPIES, TASKS, HORIZON = 4, 2, 3, 20
 STEP_FRAMES = TASKS * COPIES

@@ -8,8 +8,8 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.data.replay import PerTaskReplay
-from lit_mtrl.spec import ConfigError
 
 T, B = 4, 16
 

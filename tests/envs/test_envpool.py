@@ -13,9 +13,12 @@ import torch
 from tensordict import TensorDictBase
 from torchrl.envs.utils import check_env_specs
 
+from lit_mtrl.core.errors import ConfigError
+from lit_mtrl.core.keys import OBS
+from lit_mtrl.envs.benchmarks import MT50
 from lit_mtrl.envs.envpool import SHIFTED, EnvPool, EnvPoolVector, env_id
 from lit_mtrl.envs.metaworld import MetaWorldTask
-from lit_mtrl.spec import MT50, OBS, ConfigError
+from lit_mtrl.envs.vector import vector_env
 from tests.conftest import ROOT
 
 installed = pytest.mark.skipif("not __import__('importlib').util.find_spec('envpool')", reason="EnvPool")
@@ -23,7 +26,7 @@ TASKS = ["reach", "hammer", "push"]
 
 
 def make(horizon: int = 5, tasks: Sequence[int] = (0, 1, 2), copies: int = 2, stagger: bool = False) -> EnvPoolVector:
-    return EnvPool(TASKS, horizon=horizon).vector(tasks, copies, stagger)
+    return vector_env(EnvPool(TASKS, horizon=horizon), tasks, copies, stagger)
 
 
 def play(env: EnvPoolVector, steps: int, seed: int) -> TensorDictBase:

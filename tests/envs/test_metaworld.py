@@ -16,9 +16,11 @@ from metaworld.policies import ENV_POLICY_MAP
 from numpy.typing import NDArray
 from tensordict import TensorDictBase
 
+from lit_mtrl.core.errors import ConfigError
+from lit_mtrl.core.keys import OBS
+from lit_mtrl.envs.benchmarks import MT10, MT25, MT50
 from lit_mtrl.envs.metaworld import MetaWorld, MetaWorldTask
 from lit_mtrl.envs.vector import VectorEnv
-from lit_mtrl.spec import MT10, MT25, MT50, OBS, ConfigError
 from tests.conftest import environment
 
 

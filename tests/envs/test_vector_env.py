@@ -12,11 +12,11 @@ from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import check_env_specs
 
+from lit_mtrl.core.keys import OBS
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.envs.metaworld import MetaWorld
 from lit_mtrl.envs.probes import KINDS, Probes
-from lit_mtrl.envs.vector import VectorEnv, first_horizon
-from lit_mtrl.spec import OBS
+from lit_mtrl.envs.vector import VectorEnv, first_horizon, vector_env
 
 GOALS = 1000
 
@@ -237,7 +237,7 @@ def test_a_terminal_state_ends_the_short_episode_too() -> None:
 
 
 def test_suites_build_their_vector_environment() -> None:
-    env = CountingSuite([None] * 3).vector([2, 0], copies=2, stagger=True)
+    env = vector_env(CountingSuite([None] * 3), [2, 0], copies=2, stagger=True)
     assert isinstance(env, VectorEnv) and env.batch_size == (4,)
     assert ends(play(env, 4)) == [[4], [4], [1], [2]]
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lit_mtrl.nets.activations import record, rows_of
 from lit_mtrl.nets.ensemble import Ensemble
-from tests.test_nets import CASES, IN, T, maker
+from tests.nets.test_nets import CASES, IN, T, maker
 
 B = 6
 UNITS = {"mlp": 32, "multi_head": 32, "moore": 4 * 16 + 16, "paco": 32}

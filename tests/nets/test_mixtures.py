@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from lit_mtrl.core.errors import ConfigError
+from lit_mtrl.envs.benchmarks import MT10, MT50
 from lit_mtrl.nets.care import CARE, METADATA, read_metadata
 from lit_mtrl.nets.film import FiLM
 from lit_mtrl.nets.layers import Torso
 from lit_mtrl.nets.moore import MOORE, orthonormal
 from lit_mtrl.nets.soft_modules import SoftModules
-from lit_mtrl.spec import MT10, MT50, ConfigError
 
 T, IN, OUT = 3, 6, 4
 

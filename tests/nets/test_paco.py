@@ -10,11 +10,11 @@ import torch
 from torch.nn import functional as F
 
 from lit_mtrl.algos.sac import SAC
-from lit_mtrl.critics import ScalarCritic
-from lit_mtrl.engine import Engine
+from lit_mtrl.core.errors import ConfigError
+from lit_mtrl.critics.scalar import ScalarCritic
 from lit_mtrl.nets.paco import PaCo
-from lit_mtrl.policies import TanhGaussian
-from lit_mtrl.spec import ConfigError
+from lit_mtrl.policies.tanh_gaussian import TanhGaussian
+from lit_mtrl.training.engine import Engine
 from tests.algos.test_sac import ACT, OBS, B, T, make_batch
 
 K, W = 3, 8

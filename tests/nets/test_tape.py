@@ -11,7 +11,7 @@ from lit_mtrl.nets.ensemble import Ensemble
 from lit_mtrl.nets.layers import Dense, OneHotDense, TaskDense, TaskEmbedding, Torso
 from lit_mtrl.nets.sharing import shared_modules
 from lit_mtrl.nets.tape import Tape
-from tests.test_nets import CASES, IN, OUT, B, T, maker
+from tests.nets.test_nets import CASES, IN, OUT, B, T, maker
 
 
 @pytest.fixture(autouse=True)

@@ -13,14 +13,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.text import Text
 
+from lit_mtrl.core.errors import ConfigError
+from lit_mtrl.envs.benchmarks import MT10
 from lit_mtrl.report import figures
 from lit_mtrl.report.groups import plan
 from lit_mtrl.report.published import available, load, name_of, nearest_rows, protocol_notes, success_rows
 from lit_mtrl.report.runs import read_folders
 from lit_mtrl.report.style import COLOURS, styles
 from lit_mtrl.report.summary import improvement_rows, measure
-from lit_mtrl.spec import MT10, ConfigError
-from tests.report.folders import write_run
+from tests.helpers.run_folders import write_run
 
 NONE = load([])
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.report.groups import Plan, choose, natural, plan
 from lit_mtrl.report.runs import Recorded, read_folder, read_folders
-from lit_mtrl.spec import ConfigError
-from tests.report.folders import write_run
+from tests.helpers.run_folders import write_run
 
 TWO = [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]
 

@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from lit_mtrl.config.read import BYTES
+from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.core.text import one_line
 from lit_mtrl.report import default_folder, read_folders, write_report
 from lit_mtrl.report.files import MOST
 from lit_mtrl.report.runs import read_folder
-from lit_mtrl.spec import ConfigError
-from tests.report.folders import write_run
+from tests.helpers.run_folders import write_run
 from tests.report.test_report import Page
 
 TWO = [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]

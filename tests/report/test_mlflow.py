@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lit_mtrl.mlflow_store import create_sqlite, import_mlflow
+from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.report import find_sweeps, log_report, read_folders, read_mlflow
 from lit_mtrl.report.groups import plan
-from lit_mtrl.spec import ConfigError
-from tests.report.folders import write_run
+from lit_mtrl.tracking.store import create_sqlite, import_mlflow
+from tests.helpers.run_folders import write_run
 
 TWO = [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]
 STATUS = {"a": "FINISHED", "b": "KILLED", "c": "RUNNING"}

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from scipy.stats import trim_mean
 
+from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.report import read_folders, write_report
 from lit_mtrl.report.tables import write
-from lit_mtrl.spec import ConfigError
-from tests.report.folders import write_run
+from tests.helpers.run_folders import write_run
 
 EVIL = "<script>alert('x')</script> & \"$a$|b\" _"
 VOID = {"meta", "img", "br", "link"}

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lit_mtrl.core.errors import ConfigError
+from lit_mtrl.envs.benchmarks import MT10
 from lit_mtrl.report.runs import read_folder, read_folders
-from lit_mtrl.spec import MT10, ConfigError
-from tests.report.folders import write_run
+from tests.helpers.run_folders import write_run
 
 TWO = [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]
 

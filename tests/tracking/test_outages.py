@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from lit_mtrl.mlflow_store import import_mlflow
 from lit_mtrl.tracking.queue import logged, unsent
+from lit_mtrl.tracking.store import import_mlflow
 from tests.conftest import environment
 
 pytestmark = [

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from lit_mtrl import logger as logger_module
-from lit_mtrl.logger import CSVLogger, MLflowLogger
-from lit_mtrl.tables import keep_rows_until
+from lit_mtrl.core.tables import keep_rows_until
+from lit_mtrl.tracking import mlflow as logger_module
 from lit_mtrl.tracking import queue, sender
+from lit_mtrl.tracking.csv import CSVLogger
+from lit_mtrl.tracking.mlflow import MLflowLogger
 from lit_mtrl.tracking.queue import QUEUE, Queue, unsent
 
 

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from lit_mtrl.engine import Engine
+from lit_mtrl.training.engine import Engine
 from lit_mtrl.weighting.base import Weighting
 from tests.algos.test_sac import T
 from tests.weighting.test_properties import FILES, make

@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import LinearConstraint, minimize, nnls
 from torch import Tensor
 
-from lit_mtrl.spec import ConfigError
+from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.weighting.cagrad import CAGrad, normalised, worst_case
 from lit_mtrl.weighting.dwa import DWA
 from lit_mtrl.weighting.famo import FAMO

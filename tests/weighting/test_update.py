@@ -13,13 +13,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lit_mtrl.algos.base import Algorithm, Objective
 from lit_mtrl.algos.sac import SAC
-from lit_mtrl.critics import ScalarCritic
-from lit_mtrl.engine import Engine
+from lit_mtrl.critics.scalar import ScalarCritic
 from lit_mtrl.nets import tape as tape_module
 from lit_mtrl.nets.ensemble import Ensemble
 from lit_mtrl.nets.layers import Dense
 from lit_mtrl.nets.tape import Tape
-from lit_mtrl.policies import TanhGaussian
+from lit_mtrl.policies.tanh_gaussian import TanhGaussian
+from lit_mtrl.training.engine import Engine
 from lit_mtrl.weighting.base import GramianWeighting
 from lit_mtrl.weighting.cagrad import CAGrad
 from lit_mtrl.weighting.dwa import DWA
@@ -31,7 +31,7 @@ from lit_mtrl.weighting.uncertainty import Uncertainty
 from lit_mtrl.weighting.upgrad import UPGrad
 from tests.algos.test_sac import ACT, OBS, T
 from tests.algos.test_sac import make_batch as double_batch
-from tests.test_nets import CASES, maker
+from tests.nets.test_nets import CASES, maker
 
 
 class ReadsAndAverages(GramianWeighting):

@@ -1,0 +1,13 @@
+"""What the user's input is answered with where it cannot be used."""
+
+from __future__ import annotations
+
+
+class ConfigError(ValueError):
+    """A value given by the user cannot be used; the message is one line that names key and remedy."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `ConfigError` with ``message`` unless ``condition`` holds."""
+    if not condition:
+        raise ConfigError(message)

@@ -1,0 +1,1 @@
+"""Playing episodes with a trained policy, and the statistics of what came out."""

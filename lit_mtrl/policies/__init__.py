@@ -1,0 +1,1 @@
+"""Distributions over actions on top of a network, and the module that acts with them in the environments."""

@@ -1,0 +1,70 @@
+"""The tanh-squashed Gaussian policy of soft actor-critic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lit_mtrl.core.errors import require
+
+HEAD_BOUND = 1e-3  # U(+-1e-3) for the policy head (McLean et al., 2025)
+
+
+class TanhGaussian(nn.Module):
+    """a = tanh(u), u ~ N(mean, std^2), with log-std hard-clipped to [`log_std_min`, `log_std_max`].
+
+    Haarnoja et al. (2018), appendix C; the clip instead of a tanh rescaling is McLean et al.'s.
+    ``network`` is called with ``in_dim, out_dim, num_tasks, head_bound``.
+    """
+
+    def __init__(
+        self,
+        network: Callable[..., nn.Module],
+        obs_dim: int,
+        action_dim: int,
+        num_tasks: int,
+        log_std_min: float = -20.0,
+        log_std_max: float = 2.0,
+    ):
+        super().__init__()
+        require(log_std_min < log_std_max, f"actor.log_std_min={log_std_min}: must be below log_std_max={log_std_max}")
+        self.net = network(in_dim=obs_dim, out_dim=2 * action_dim, num_tasks=num_tasks, head_bound=HEAD_BOUND)
+        self.action_dim, self.num_tasks = action_dim, num_tasks
+        self.log_std_min, self.log_std_max = log_std_min, log_std_max
+
+    def forward(self, obs: Tensor, task: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and log-std before the tanh, each ``[*batch, action]``."""
+        out = self.net(obs, task).to(obs.dtype)  # under autocast the networks alone are in half precision
+        mean, log_std = out.chunk(2, -1)
+        return mean, log_std.clamp(self.log_std_min, self.log_std_max)
+
+    def sample(self, obs: Tensor, noise: Tensor, task: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Reparametrised action ``[*batch, action]`` and its log-density ``[*batch]`` for standard normal ``noise``."""
+        mean, log_std = self(obs, task)
+        u = mean + log_std.exp() * noise
+        log_prob = (-0.5 * noise**2 - log_std - 0.5 * math.log(2 * math.pi) - log_det_tanh(u)).sum(-1)
+        return clamp_open(u.tanh()), log_prob
+
+    def act(self, obs: Tensor, noise: Tensor, task: Tensor | None = None) -> Tensor:
+        """The action of `sample` without its density, for collection."""
+        mean, log_std = self(obs, task)
+        return clamp_open((mean + log_std.exp() * noise).tanh())
+
+    def mode(self, obs: Tensor, task: Tensor | None = None) -> Tensor:
+        """The deterministic action tanh(mean)."""
+        return self(obs, task)[0].tanh()
+
+
+def log_det_tanh(u: Tensor) -> Tensor:
+    """log(1 - tanh(u)^2) without cancellation: 2 (log 2 - u - softplus(-2u))."""
+    return 2 * (math.log(2) - u - F.softplus(-2 * u))
+
+
+def clamp_open(action: Tensor) -> Tensor:
+    """Clamp into the open interval (-1, 1), so that the density stays finite."""
+    bound = 1 - torch.finfo(action.dtype).eps
+    return action.clamp(-bound, bound)

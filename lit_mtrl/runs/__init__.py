@@ -1,0 +1,1 @@
+"""The composition root: a run built from its configuration, its folder and tags, and sweeps of runs."""

@@ -1,0 +1,170 @@
+"""The composition root: from a configuration to the objects of a run."""
+
+from __future__ import annotations
+
+import io
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+
+from lit_mtrl.algos.base import Algorithm
+from lit_mtrl.config.instantiate import make
+from lit_mtrl.core import files
+from lit_mtrl.core.errors import ConfigError, require
+from lit_mtrl.core.processes import cores
+from lit_mtrl.data.module import DataModule
+from lit_mtrl.data.placement import require_free_memory, transition_bytes
+from lit_mtrl.envs.base import Suite
+from lit_mtrl.envs.benchmarks import task_names
+from lit_mtrl.training.strategies import choose_strategy
+from lit_mtrl.weighting.base import Weighting
+from lit_mtrl.weighting.mean import Mean
+
+log = logging.getLogger("lit_mtrl")
+
+
+def build_suite(cfg: DictConfig) -> Suite:
+    """The environment suite of ``benchmark`` and ``env``."""
+    return make(cfg.env, Suite, "env", skip=("copies", "stagger"), tasks=task_names(cfg.benchmark.tasks), seed=cfg.seed)
+
+
+def build_algorithm(cfg: DictConfig, suite: Suite) -> Algorithm:
+    """The algorithm with freshly initialised networks; seed PyTorch first."""
+    parts: Any = {part: _factory(cfg[part], cfg.network, part) for part in ("actor", "critic")}
+    return make(cfg.algo, Algorithm, "algo", **parts, **_sizes(suite))
+
+
+def build_sizes(cfg: DictConfig, suite: Suite) -> Algorithm | None:
+    """The algorithm on PyTorch's meta device: sizes alone, in no time, and without a random number; None of a class that needs values.
+
+    `ConfigError` for sizes that no tensor can have.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            return build_algorithm(cfg, suite)
+    except RuntimeError as error:
+        if "overflow" not in str(error):
+            return None
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"network.*: no tensor can be so large ({reason}); choose smaller sizes") from error
+
+
+def require_memory(cfg: DictConfig, suite: Suite, learner: torch.device) -> None:
+    """`ConfigError` if networks, gradients and Adam's moments, or the batches of an iteration, are larger than what ``learner`` has free."""
+    algorithm = build_sizes(cfg, suite)
+    if algorithm is None:
+        return
+    tensors = [*algorithm.parameters(), *algorithm.buffers()]
+    size = sum(t.numel() * t.element_size() * (4 if t.requires_grad else 1) for t in tensors)
+    require_free_memory("network.*, critic.size", "networks, gradients and optimizers", size, learner)
+    steps, tasks = cfg.collector.steps, len(suite.tasks)
+    drawn = cfg.collector.updates_per_step * steps * tasks * cfg.replay.per_task
+    require_free_memory(
+        "collector.steps, collector.updates_per_step, replay.per_task",
+        "the batches of an iteration",
+        int(drawn * transition_bytes(suite)),
+        learner,
+    )
+    collected = 2 * steps * tasks * cfg.env.copies * transition_bytes(suite)
+    require_free_memory("collector.steps, env.copies", "the steps of an iteration", collected, torch.device("cpu"))
+
+
+def build_weightings(cfg: DictConfig, suite: Suite) -> dict[str, Weighting]:
+    """The weighting of each objective that ``weighting`` names."""
+    built = {}
+    for name, part in cfg.weighting.items():
+        try:
+            built[name] = make(part, Weighting, f"weighting.{name}", num_tasks=len(suite.tasks))
+        except ConfigError as error:
+            raise ConfigError(f"weighting.{name}.{str(error).removeprefix(f'weighting.{name}.')}") from error
+        if len(suite.tasks) == 1 and not isinstance(built[name], Mean):
+            log.warning("weighting.%s=%s: there is one task, nothing to weigh it against; use mean", name, part.name)
+    return built
+
+
+def build_part(cfg: DictConfig, part: str, suite: Suite) -> torch.nn.Module:
+    """The ``actor`` or the ``critic`` alone."""
+    return _factory(cfg[part], cfg.network, part)(**_sizes(suite))
+
+
+def build_data(cfg: DictConfig, suite: Suite, algorithm: Algorithm, rank: int = 0, ranks: int = 1) -> DataModule:
+    """Collector, replay and budget, for one of the run's ranks."""
+    collector: Any = {**cfg.collector, "workers": cfg.collector.workers or default_workers(suite, ranks)}
+    budget: Any = dict(seed=cfg.seed, frames=cfg.frames, epoch_frames=cfg.epoch_frames)
+    environments: Any = dict(copies=cfg.env.copies, stagger=cfg.env.stagger)
+    return DataModule(suite, algorithm, **environments, **budget, **collector, **cfg.replay, rank=rank, ranks=ranks)
+
+
+def default_workers(suite: Suite, ranks: int = 1) -> int:
+    """One collecting process per core, shared by ``ranks``, but no more than tasks; one if the environments have threads of their own.
+
+    A run writes it into its configuration: noise depends on it.
+    """
+    return 1 if suite.threaded else min(cores(ranks), len(suite.tasks))
+
+
+def build_trainer(cfg: DictConfig, callbacks: list[Any], epochs: int = -1) -> lightning.Trainer:
+    """Lightning's trainer, without loggers, and without a budget unless ``epochs`` are given; an epoch is ours (a fixed number of frames), a batch is an iteration."""
+    devices, gpus = cfg.trainer.devices, torch.cuda.device_count()
+    require(devices > 0, f"trainer.devices={devices}: 1 or more")
+    wanted = cfg.trainer.accelerator in ("gpu", "cuda") or (cfg.trainer.accelerator == "auto" and gpus > 0)
+    require(
+        not wanted or devices <= gpus,
+        f"trainer.devices={devices}: this machine has {gpus} GPUs; ask for no more, or for CPU ranks by trainer.accelerator=cpu",
+    )
+    strategy = choose_strategy(cfg.trainer.strategy, devices > 1)
+    try:
+        return lightning.Trainer(
+            accelerator=cfg.trainer.accelerator,
+            devices=devices,
+            strategy=strategy,
+            max_epochs=epochs,
+            logger=False,
+            callbacks=callbacks,
+            default_root_dir=cfg.output_dir,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            use_distributed_sampler=False,
+            plugins=[*_environment(devices), _CheckpointFiles()],
+        )
+    except (MisconfigurationException, RuntimeError, ValueError) as error:
+        raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
+
+
+class _CheckpointFiles(TorchCheckpointIO):
+    """Written beside their names and synced; Lightning writes them elsewhere, moves them, and leaves what a full disk has cut short."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        content = io.BytesIO()  # through a file, PyTorch would hide why it cannot be written
+        torch.save(checkpoint, content)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        files.write(Path(path), [content.getbuffer()])
+
+
+def _environment(devices: int) -> list[Any]:
+    """Who starts ranks, where Lightning's own finding would do harm: SLURM starts none for one device, and its signals must not save from within a step."""
+    if devices == 1:
+        return [LightningEnvironment()]
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+
+
+def _sizes(suite: Suite) -> dict[str, Any]:
+    return dict(obs_dim=suite.obs_dim, action_dim=suite.action_dim, num_tasks=len(suite.tasks))
+
+
+def _factory(part: DictConfig, network: DictConfig, key: str) -> partial:
+    own = OmegaConf.merge(network, part.network)
+    assert isinstance(own, DictConfig)
+    require(own.get("match") is None, "network.match: is resolved by fit and params only; give network.width here")
+    net = partial(make, own, torch.nn.Module, "network", skip=("match",))
+    return partial(make, part, torch.nn.Module, key, skip=("network",), network=net)

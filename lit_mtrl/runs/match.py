@@ -1,0 +1,97 @@
+"""``network.match``: the width at which a network's actor has as many parameters as asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from lit_mtrl.config.compose import compose, conf_dir, groups
+from lit_mtrl.core.errors import ConfigError, require
+from lit_mtrl.core.suggest import unknown
+from lit_mtrl.envs.base import Suite
+from lit_mtrl.runs.build import build_part, build_suite
+from lit_mtrl.training.engine import param_count
+
+LARGEST = 2**20
+
+
+def composed(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
+    """`compose`, with ``network.match`` replaced by the width it asks for, also where other keys refer to the width."""
+    cfg = compose(configs, overrides)
+    if all(cfg[part].network.get("match") is None for part in ("actor", "critic")) and cfg.network.get("match") is None:
+        return cfg
+    found = match_width(cfg)
+    assert found is not None
+    width, text = found
+    print(text, file=sys.stderr)  # noqa: T201
+    return compose(configs, [*overrides, f"network.width={width}", "network.match=null"])
+
+
+def match_width(cfg: DictConfig) -> tuple[int, str] | None:
+    """The width that ``network.match`` in ``cfg`` asks for, and a line that says so; None if it asks for nothing.
+
+    The value is a number of actor parameters, or a network of ``conf/network``, whose actor is counted with its own defaults. The width is
+    the largest whose count is not above that. Actor and critics both get it, as in McLean et al. (2025).
+
+    Raises `ConfigError` if there is no such width.
+    """
+    for part in ("actor", "critic"):
+        require("match" not in cfg[part].network, f"{part}.network.match: match sizes both; set network.match")
+    target = cfg.network.get("match")
+    if target is None:
+        return None
+    require(
+        "width" not in cfg.actor.network, "network.match: chooses the actor's width; leave actor.network.width away"
+    )
+    suite = build_suite(cfg)
+    goal = _goal(cfg, suite, target)
+    low, high = 0, 1  # the answer lies in [low, high)
+    while (count := _count(cfg, suite, high)) is None or count <= goal:
+        low, high = high, 2 * high
+        require(high <= LARGEST, f"network.match={target}: no width of {cfg.network.name} has so many parameters")
+    while high - low > 1:
+        middle = (low + high) // 2
+        count = _count(cfg, suite, middle)
+        low, high = (middle, high) if count is None or count <= goal else (low, middle)
+    count = _count(cfg, suite, low) if low else None
+    if count is None:
+        smallest = next(n for n in (_count(cfg, suite, width) for width in range(1, LARGEST)) if n is not None)
+        raise ConfigError(
+            f"network.match={target}: {goal:,} parameters are fewer than the smallest {cfg.network.name} has;"
+            f" ask for {smallest:,} or more"
+        )
+    return low, f"network.match={target}: network.width={low}, {count:,} actor parameters for {goal:,}"
+
+
+def _goal(cfg: DictConfig, suite: Suite, target: object) -> int:
+    if isinstance(target, str):
+        names = groups()["network"]
+        require(target in names, unknown("network.match", target, names) + ", or a number of parameters")
+        other = OmegaConf.load(conf_dir() / Path("network") / f"{target}.yaml")
+        actor = OmegaConf.create(
+            {**cfg.actor, "network": {}}
+        )  # the other's defaults, not what this actor changes in its own
+        root = DictConfig({"benchmark": cfg.benchmark, "network": other, "actor": actor})
+        return _count(root, suite, None) or 0
+    whole = isinstance(target, int | float) and not isinstance(target, bool) and target % 1 == 0 and target > 0
+    require(whole, f"network.match={target}: give a number of parameters, such as 691_022, or a network's name")
+    return int(target)  # pyright: ignore[reportArgumentType]
+
+
+def _count(cfg: DictConfig, suite: Suite, width: int | None) -> int | None:
+    """Parameters of the actor at ``width``; None if the network cannot have that width."""
+    network = cfg.network.copy()
+    network.match = None
+    if width is not None:
+        network.width = width
+    try:
+        with torch.device("meta"):
+            return param_count(build_part(DictConfig({"actor": cfg.actor, "network": network}), "actor", suite))
+    except ConfigError:
+        if width is None or width >= LARGEST // 2:
+            raise
+        return None

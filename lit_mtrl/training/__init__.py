@@ -1,0 +1,1 @@
+"""The LightningModule and its engine (losses, weights, step, report), and what a run is continued from."""
