@@ -257,7 +257,7 @@ def test_one_rank_talks_to_itself() -> None:
     assert alone.different({"x": x}) == []
 
 
-def play(episodes: int, workers: int) -> tuple[Evaluation, int]:
+def play(episodes: int, workers: int) -> tuple[Episodes, int]:
     suite = Probes(["a", "b", "c"], goals=4)
     torch.manual_seed(0)
     evaluator = Evaluator(suite, episodes, workers, ranks=Ranks.here())

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lit_mtrl.core.errors import ConfigError
+from lit_mtrl.data import placement
 from lit_mtrl.data.placement import _control_groups, faster_device, free_bytes, place_replay, transition_bytes
 from lit_mtrl.data.replay import PerTaskReplay
 from lit_mtrl.envs.probes import Probes
