@@ -50,7 +50,9 @@ SMALL = Size(
 
 
 class Check(NamedTuple):
-    """A figure, None if it was not measured, and what is asked of it: to be at most, at least or within 0.1 of ``asked``."""
+    """A figure, None if it was not measured, and what is asked of it: to be at most, at least or within 0.1 of
+    ``asked``.
+    """
 
     name: str
     relation: str

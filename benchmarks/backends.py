@@ -1,19 +1,22 @@
 """EnvPool against the official Meta-World: the same episodes, the same experts, and how fast.
 
-EnvPool's random numbers are known (MT19937; two words make a double), so the official classes are handed the very objects and goals that EnvPool
-draws, and both play the same float32 actions.
+EnvPool's random numbers are known (MT19937; two words make a double), so the official classes are handed the very
+objects and goals that EnvPool draws, and both play the same float32 actions.
 
-1. ``agreement``: per task, largest differences of observations, rewards and successes over whole episodes of 500 steps, two with random actions
-   and two with the scripted expert's (seeing the official observation, so that objects are moved). ``parts_at`` is the first step at which
-   observations differ by more than 1e-6. EnvPool carries a later MuJoCo than the official package; to see the code's differences alone,
-   run it a second time with EnvPool's MuJoCo, which goes into a section of its own:
+1. ``agreement``: per task, largest differences of observations, rewards and successes over whole episodes of 500 steps,
+   two with random actions and two with the scripted expert's (seeing the official observation, so that objects are
+   moved). ``parts_at`` is the first step at which observations differ by more than 1e-6. EnvPool carries a later MuJoCo
+   than the official package; to see the code's differences alone, run it a second time with EnvPool's MuJoCo, which
+   goes into a section of its own:
 
        pip install --no-deps --target /tmp/mujoco mujoco==3.6.0
        PYTHONPATH=/tmp/mujoco python -m benchmarks.backends agreement --json benchmarks/backends.json
 
-2. ``experts``: per task, share of 50 paired episodes in which the scripted expert succeeds, each seeing its own backend.
-3. ``speed``: MT10, environment steps per second and their ratios, one and four environments per task: EnvPool stepped bare (random actions),
-   the whole TorchRL path with a 400x3 policy, gymnasium's AsyncVectorEnv over the official ``make_vec``; median over rounds of turns.
+2. ``experts``: per task, share of 50 paired episodes in which the scripted expert succeeds, each seeing its own
+   backend.
+3. ``speed``: MT10, environment steps per second and their ratios, one and four environments per task: EnvPool stepped
+   bare (random actions), the whole TorchRL path with a 400x3 policy, gymnasium's AsyncVectorEnv over the official
+   ``make_vec``; median over rounds of turns.
 
     python -m benchmarks.backends agreement experts speed [--tasks reach push] [--episodes 50] --json benchmarks/backends.json
 """

@@ -1,4 +1,5 @@
-"""Every check that needs a GPU, by one command: its tests, speed, and the published success, each figure beside what is asked of it.
+"""Every check that needs a GPU, by one command: its tests, speed, and the published success, each figure beside what is
+asked of it.
 
     python -m benchmarks.gpu [--widths 1024 256] [--seeds 0] [--frames 2_000_000] [--out results/gpu] [--skip tests bench training]
     python -m benchmarks.gpu --small [--out outputs/gpu_small/results]        # the same on the CPU in two minutes; nothing is judged
@@ -7,13 +8,13 @@ tests     `pytest -m gpu`: none may fail
 bench     `bench` of ``mt10_mtmhsac_fast`` at width 400: at most 0.5 ms an update in ``cudagraph``, at least 15,000 frames/s end to end; and the limits
 training  `fit` of ``mt10_mtmhsac_fast``: success at 1M and 2M frames within 0.1 of McLean et al. (2025), for widths 1024 and 256
 
-What is trained is ``mt10_mtmhsac`` number for number, but for two things: EnvPool steps the environments of training, and the policy that acts is
-one iteration older, since collection is beside the updates. Evaluation is on the official environments. The published figures are of ten seeds,
-ours means of ``--seeds``.
+What is trained is ``mt10_mtmhsac`` number for number, but for two things: EnvPool steps the environments of training,
+and the policy that acts is one iteration older, since collection is beside the updates. Evaluation is on the official
+environments. The published figures are of ten seeds, ours means of ``--seeds``.
 
-It may be cut off at any time and called again: ``gpu.json`` is written after every part, and the next call does what is missing. Runs are
-continued from the checkpoints in ``outputs/gpu``. Every part is a process of its own, with its output in ``outputs/gpu/<part>.log``.
-Exit code: 0, all met; 1, something was missed or failed; 2, nothing was started.
+It may be cut off at any time and called again: ``gpu.json`` is written after every part, and the next call does what is
+missing. Runs are continued from the checkpoints in ``outputs/gpu``. Every part is a process of its own, with its output
+in ``outputs/gpu/<part>.log``. Exit code: 0, all met; 1, something was missed or failed; 2, nothing was started.
 """
 
 from __future__ import annotations
@@ -166,7 +167,9 @@ class Session:
         self.save()
 
     def call(self, name: str, entry: Entry, command: list[str], look: Callable[[], object] = lambda: None) -> int:
-        """Run ``python -m command`` to its end, `look` now and then; its exit code. ``seconds`` of the entry are those of all calls together."""
+        """Run ``python -m command`` to its end, `look` now and then; its exit code. ``seconds`` of the entry are those
+        of all calls together.
+        """
         entry["command"] = f"python -m {shlex.join(command)}"
         before, start = entry.get("seconds", 0.0), time.perf_counter()
         self.log(name).parent.mkdir(parents=True, exist_ok=True)

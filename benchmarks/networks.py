@@ -1,10 +1,10 @@
 """What the networks of ``conf/network`` cost on the CPU, each figure against another of the same run.
 
-1. Updates: milliseconds per SAC update (`Engine.update`, random batch of Meta-World's sizes) of every network at its paper's size, against
-   a multi-head network whose actor has as many parameters (``network.match``).
-2. Forward and backward: milliseconds of one actor, against a straightforward version with the same parameters. For PaCo that is all K
-   parameter sets evaluated on the batch, layer by layer, and their outputs mixed by w; for the others a Python loop over experts or modules.
-   Outputs and gradients of both are first compared, in double precision.
+1. Updates: milliseconds per SAC update (`Engine.update`, random batch of Meta-World's sizes) of every network at its
+   paper's size, against a multi-head network whose actor has as many parameters (``network.match``).
+2. Forward and backward: milliseconds of one actor, against a straightforward version with the same parameters. For PaCo
+   that is all K parameter sets evaluated on the batch, layer by layer, and their outputs mixed by w; for the others a
+   Python loop over experts or modules. Outputs and gradients of both are first compared, in double precision.
 
 What is compared takes turns, and medians are over the turns, so that what else the machine does falls on both.
 
@@ -59,7 +59,9 @@ HEAVY_SECONDS = 5.0
 
 
 def cases() -> list[str]:
-    """Rows of the tables: the networks of ``conf/network`` that have no entry in `SIZES`, with their defaults, and those in it."""
+    """Rows of the tables: the networks of ``conf/network`` that have no entry in `SIZES`, with their defaults, and
+    those in it.
+    """
     sized = {case.split("-")[0] for case in SIZES}
     return [name for name in groups()["network"] if name not in sized] + list(SIZES)
 
@@ -72,9 +74,11 @@ def config(benchmark: str, case: str, args: argparse.Namespace) -> DictConfig:
 
 
 def turns(calls: Sequence[Callable[[], object]], args: argparse.Namespace) -> tuple[list[float], float, int]:
-    """Call both in turns: the median milliseconds of each, the median of the turns' ratios, first to second, and the turns counted.
+    """Call both in turns: the median milliseconds of each, the median of the turns' ratios, first to second, and the
+    turns counted.
 
-    The first turn warms up; if it took more than `HEAVY_SECONDS`, ``args.heavy_repeats`` follow instead of ``args.repeats``.
+    The first turn warms up; if it took more than `HEAVY_SECONDS`, ``args.heavy_repeats`` follow instead of
+    ``args.repeats``.
     """
     times, repeats = [], args.repeats
     while len(times) <= repeats:

@@ -1,8 +1,9 @@
-"""What the plasticity callback costs, as a share of the updates between two evaluations of ``mt10_mtmhsac`` and ``mt50_mtmhsac``.
+"""What the plasticity callback costs, as a share of the updates between two evaluations of ``mt10_mtmhsac`` and
+``mt50_mtmhsac``.
 
-One measurement (`lit_mtrl.callbacks.plasticity.Plasticity.measure`) and ``--updates`` updates are timed in turns on one batch of random numbers; the share is the
-median measurement divided by the median update times the updates in an epoch. Collection and evaluation, which a run also needs, would make the
-share smaller.
+One measurement (`lit_mtrl.callbacks.plasticity.Plasticity.measure`) and ``--updates`` updates are timed in turns on one
+batch of random numbers; the share is the median measurement divided by the median update times the updates in an epoch.
+Collection and evaluation, which a run also needs, would make the share smaller.
 
     python -m benchmarks.plasticity [--threads 2] [--out FILE]
 """

@@ -1,7 +1,9 @@
-"""What several ranks gain for an update: the same joint batch on 1, 2, ... processes, each with a GPU of its own or its share of the cores.
+"""What several ranks gain for an update: the same joint batch on 1, 2, ... processes, each with a GPU of its own or its
+share of the cores.
 
-All numbers of ranks take turns, and medians are over the turns, so that what else the machine does falls on all. ``ms`` of an update, by the slowest rank;
-``speedup`` against one rank; ``all_reduce_ms``: the update's all-reduces alone; ``gradients_mb``: what they average.
+All numbers of ranks take turns, and medians are over the turns, so that what else the machine does falls on all. ``ms``
+of an update, by the slowest rank; ``speedup`` against one rank; ``all_reduce_ms``: the update's all-reduces alone;
+``gradients_mb``: what they average.
 
     python -m benchmarks.ranks [--ranks 1 2] [--benchmarks mt10] [--widths 128 400 1024] [--weighting mean] [--rounds 7] [--out FILE]
 """
@@ -56,7 +58,9 @@ class Group:
             process.start()
 
     def ask(self, *learner: Any) -> list[tuple[float, ...]]:
-        """Every rank's answer: to a ``learner`` that it is to build, the size of its gradients in MB; else seconds of an update and of its all-reduces."""
+        """Every rank's answer: to a ``learner`` that it is to build, the size of its gradients in MB; else seconds of
+        an update and of its all-reduces.
+        """
         for pipe in self.pipes:
             pipe.send(learner)
         return [pipe.recv() for pipe in self.pipes]

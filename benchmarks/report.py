@@ -1,7 +1,7 @@
 """What a report costs: seconds and resident memory, for runs of a size that a study has.
 
-Writes folders of runs with 100 evaluations of 50 tasks and a ``metrics.csv`` of 1000 rows and 100 columns (random numbers), reads them and
-writes the whole report of 20 groups, in a process of its own.
+Writes folders of runs with 100 evaluations of 50 tasks and a ``metrics.csv`` of 1000 rows and 100 columns (random
+numbers), reads them and writes the whole report of 20 groups, in a process of its own.
 
     python -m benchmarks.report [--runs 200] [--out FILE]
 """
@@ -66,7 +66,9 @@ def write_runs(folder: Path, count: int) -> None:
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Seconds to read the runs and to write the report, of the clock and of the processor, and the peak of resident memory in MiB."""
+    """Seconds to read the runs and to write the report, of the clock and of the processor, and the peak of resident
+    memory in MiB.
+    """
     from lit_mtrl.report import read_folders, write_report
 
     start, cpu = time.perf_counter(), time.process_time()

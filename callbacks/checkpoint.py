@@ -1,11 +1,13 @@
 """Checkpoints that a run can be continued from exactly: ``last.ckpt`` with its sidecar ``last/``, and ``best.ckpt``.
 
-Both halves of ``last`` are written under temporary names, synced and renamed, the sidecar first; its manifest has the checksums of both
-(`lit_mtrl.core.manifest`). So whenever the process is killed, one whole pair exists. The pair before stays as ``last.ckpt.old`` and ``last.old/``
-until the next is written, for the case that files get damaged: two pairs are the most that the disk holds at any time.
+Both halves of ``last`` are written under temporary names, synced and renamed, the sidecar first; its manifest has the
+checksums of both (`lit_mtrl.core.manifest`). So whenever the process is killed, one whole pair exists. The pair before
+stays as ``last.ckpt.old`` and ``last.old/`` until the next is written, for the case that files get damaged: two pairs
+are the most that the disk holds at any time.
 
-Weights that are evaluated in the background wait in ``best.ckpt.pending`` until their rows are in ``eval.csv``; then they become ``best.ckpt``,
-or go. A run that is killed before that settles it when it is continued. Both files are written before the ``last.ckpt`` of the same frames.
+Weights that are evaluated in the background wait in ``best.ckpt.pending`` until their rows are in ``eval.csv``; then
+they become ``best.ckpt``, or go. A run that is killed before that settles it when it is continued. Both files are
+written before the ``last.ckpt`` of the same frames.
 
 With several ranks each writes its replay, rank 0 everything else, and rank 0 decides.
 """
@@ -32,8 +34,8 @@ from lit_mtrl.training.checkpoint import keep, load
 
 
 class Checkpoint(LightningCheckpoint):
-    """In the run's folder: ``checkpoints/last.ckpt`` and ``checkpoints/last/`` every ``every_epochs`` epochs and at the end,
-    ``checkpoints/best.ckpt`` whenever the mean evaluation success is the best so far.
+    """In the run's folder: ``checkpoints/last.ckpt`` and ``checkpoints/last/`` every ``every_epochs`` epochs and at the
+    end, ``checkpoints/best.ckpt`` whenever the mean evaluation success is the best so far.
 
     At the end both checkpoints go to every logger that takes artifacts.
     """
@@ -131,7 +133,9 @@ def _mean(success: list[float]) -> float:
 
 
 def _sums(module: DataModule, sidecar: Path, ranks: Ranks) -> dict[str, Sum]:
-    """Write every rank's replay; sizes and checksums by name in ``sidecar``. Where one rank cannot, all raise its `OSError`."""
+    """Write every rank's replay; sizes and checksums by name in ``sidecar``. Where one rank cannot, all raise its
+    `OSError`.
+    """
     assert module.replay is not None
     own = replay_folder(sidecar, ranks.rank)
     try:
@@ -146,7 +150,9 @@ def _sums(module: DataModule, sidecar: Path, ranks: Ranks) -> dict[str, Sum]:
 
 
 def _save_last(folder: Path, trainer: lightning.Trainer, frames: int, copied: Path | None) -> None:
-    """Write both halves of ``last``, and before they count a copy of ``last.ckpt`` to ``copied``: after a kill, it would not be made again."""
+    """Write both halves of ``last``, and before they count a copy of ``last.ckpt`` to ``copied``: after a kill, it
+    would not be made again.
+    """
     module = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
     assert isinstance(module, DataModule)
     sidecar, new, old = (folder / name for name in ("last", "last.new", "last.old"))

@@ -44,13 +44,15 @@ class _Pending:
 class Evaluation(lightning.Callback):
     """Every ``every_epochs`` epochs and at the end: one row per task in ``eval.csv``, and ``eval/*`` to the loggers.
 
-    ``protocol``: ``every_goal`` is `lit_mtrl.evaluation.evaluator.Evaluator`; ``official`` runs Meta-World's own ``evaluation()``. ``episodes`` per
-    task, ``workers`` processes. ``trainer.callback_metrics["eval/success"]`` hands the mean success to other callbacks.
+    ``protocol``: ``every_goal`` is `lit_mtrl.evaluation.evaluator.Evaluator`; ``official`` runs Meta-World's own
+    ``evaluation()``. ``episodes`` per task, ``workers`` processes. ``trainer.callback_metrics["eval/success"]`` hands
+    the mean success to other callbacks.
 
-    ``background``: a copy of the weights is evaluated while training goes on, one at a time: an evaluation that is due waits for the one
-    before, and the last for its own result. Results carry the frames of the copy. While one is under way
-    ``trainer.callback_metrics["eval/pending"]`` holds these frames; `lit_mtrl.callbacks.checkpoint` keeps the weights, and if the run is
-    killed, its continuation evaluates them again. ``time/evaluation`` is the time that training was held up.
+    ``background``: a copy of the weights is evaluated while training goes on, one at a time: an evaluation that is due
+    waits for the one before, and the last for its own result. Results carry the frames of the copy. While one is under
+    way ``trainer.callback_metrics["eval/pending"]`` holds these frames; `lit_mtrl.callbacks.checkpoint` keeps the
+    weights, and if the run is killed, its continuation evaluates them again. ``time/evaluation`` is the time that
+    training was held up.
 
     Several ranks share the episodes out; all get the result.
     """
@@ -77,7 +79,9 @@ class Evaluation(lightning.Callback):
         self._pending: _Pending | None = None
 
     def evaluate(self, suite: Suite, actor: TanhGaussian, tasks: Sequence[int] | None = None) -> list[dict]:
-        """One mapping per task: its name, mean success, return and length. ``tasks``: numbers of those that are wanted, None is all."""
+        """One mapping per task: its name, mean success, return and length. ``tasks``: numbers of those that are wanted,
+        None is all.
+        """
         if self.evaluator is None:
             protocol = PROTOCOLS[self.protocol]
             self.evaluator = protocol(suite, self.episodes, self.workers, ranks=Ranks.here(), tasks=tasks)

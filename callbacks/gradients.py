@@ -1,8 +1,8 @@
 """What the tasks' gradients do to each other: conflicts, cosines, norms, and the weights they get.
 
-At epoch ends the Gramian of the tasks' gradients is formed on batches of the last chunk, for every objective that has a weighting
-(the critics and the actor), whatever the weighting. Two tasks conflict where the cosine of their gradients is negative. Random numbers
-come from a copy of the stream, so training is the same with and without this callback.
+At epoch ends the Gramian of the tasks' gradients is formed on batches of the last chunk, for every objective that has a
+weighting (the critics and the actor), whatever the weighting. Two tasks conflict where the cosine of their gradients is
+negative. Random numbers come from a copy of the stream, so training is the same with and without this callback.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from lit_mtrl.weighting.base import cosines
 
 
 class Gradients(lightning.Callback):
-    """Every ``every_epochs`` epochs and at the end, means over ``batches`` batches, or as many as the last iteration had.
+    """Every ``every_epochs`` epochs and at the end, means over ``batches`` batches, or as many as the last iteration
+    had.
 
-    ``gradients.csv``: for each objective and task its gradient's norm, its weight (over the last iteration), the mean of its cosines with
-    the others' and the share of them that are negative. To the loggers: ``conflict/<objective>``, the share of conflicting pairs,
-    ``cosine/<objective>`` and ``cosine_min/<objective>``, the mean and the smallest of all pairs. ``pictures/cosines.png``: all pairs.
+    ``gradients.csv``: for each objective and task its gradient's norm, its weight (over the last iteration), the mean
+    of its cosines with the others' and the share of them that are negative. To the loggers: ``conflict/<objective>``,
+    the share of conflicting pairs, ``cosine/<objective>`` and ``cosine_min/<objective>``, the mean and the smallest of
+    all pairs. ``pictures/cosines.png``: all pairs.
     """
 
     def __init__(self, every_epochs: int = 1, batches: int = 4):
@@ -78,7 +80,9 @@ class Gradients(lightning.Callback):
 
 
 def gradient_geometry(agent: Agent, chunk: TensorDictBase) -> dict[str, tuple[Tensor, Tensor]]:
-    """For each objective norms ``[n, T]`` and cosines ``[n, T, T]`` of the tasks' gradients on each batch of ``chunk [n, T, b]``, on the host."""
+    """For each objective norms ``[n, T]`` and cosines ``[n, T, T]`` of the tasks' gradients on each batch of ``chunk
+    [n, T, b]``, on the host.
+    """
     assert agent.engine is not None
     devices = [agent.device] if agent.device.type == "cuda" else []
     with torch.random.fork_rng(devices):

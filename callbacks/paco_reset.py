@@ -1,9 +1,10 @@
 """PaCo's w-reset: a task whose loss exploded gets a new compositional vector (Sun et al., 2022, section 4.2).
 
-NOTE 1: w of an exploded task becomes a convex combination of the healthy tasks' w, its coefficients uniform on the simplex as in the
-        paper; the authors' code draws U(0, 1) and divides by the sum, which prefers the middle. Each exploded task draws its own.
-NOTE 2: it acts after an iteration, that is after ``collector.steps`` vector steps' updates; with ``collector.steps=1`` after every update, as
-        published. In between, the mask-out keeps the task out of every loss.
+NOTE 1: w of an exploded task becomes a convex combination of the healthy tasks' w, its coefficients uniform on the
+        simplex as in the paper; the authors' code draws U(0, 1) and divides by the sum, which prefers the middle. Each
+        exploded task draws its own.
+NOTE 2: it acts after an iteration, that is after ``collector.steps`` vector steps' updates; with ``collector.steps=1``
+        after every update, as published. In between, the mask-out keeps the task out of every loss.
 NOTE 3: with all tasks exploded there is nothing to combine: nothing is reset. (The authors' code would set zeros.)
 NOTE 4: the optimizer's moments of that w stay, as in the authors' code; `clear_moments` sets them to zero.
 """
@@ -28,10 +29,11 @@ log = logging.getLogger("lit_mtrl")
 
 
 class PaCoReset(lightning.Callback):
-    """Resets w of every task that the last iteration's mask-out left out (``algo.mask_out``), in all networks that have one.
+    """Resets w of every task that the last iteration's mask-out left out (``algo.mask_out``), in all networks that have
+    one.
 
-    ``method``: ``interpolate``, or ``copy`` the w of one healthy task, drawn at random. Counts per task go to the loggers as
-    ``paco_reset/<task>`` at epoch ends, and into checkpoints.
+    ``method``: ``interpolate``, or ``copy`` the w of one healthy task, drawn at random. Counts per task go to the
+    loggers as ``paco_reset/<task>`` at epoch ends, and into checkpoints.
     """
 
     def __init__(self, method: str = "interpolate", clear_moments: bool = False):
@@ -99,7 +101,9 @@ class PaCoReset(lightning.Callback):
 
 @torch.no_grad()
 def reset_rows(w: Tensor, exploded: list[int], healthy: list[int], beta: Tensor) -> None:
-    """Rows ``exploded`` of ``w [*, T, K]`` become ``beta [exploded, healthy]`` times the rows ``healthy``; the others are not touched."""
+    """Rows ``exploded`` of ``w [*, T, K]`` become ``beta [exploded, healthy]`` times the rows ``healthy``; the others
+    are not touched.
+    """
     w[..., exploded, :] = beta.to(w) @ w[..., healthy, :]
 
 

@@ -1,7 +1,8 @@
 """Pictures of what a network gives each task: expert weights, routing probabilities, compositional vectors.
 
-Any network with a method ``task_mixture(x [T, n, in_dim]) -> {name: [T, m]}`` is drawn, the actor's only; without one nothing happens. Observations
-are those of the last update, so nothing is drawn at random and training is the same with and without this callback.
+Any network with a method ``task_mixture(x [T, n, in_dim]) -> {name: [T, m]}`` is drawn, the actor's only; without one
+nothing happens. Observations are those of the last update, so nothing is drawn at random and training is the same with
+and without this callback.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from lit_mtrl.training.agent import Agent
 
 
 class Pictures(lightning.Callback):
-    """Every ``every_epochs`` epochs and at the end: values into ``mixture.csv``, and into ``pictures/`` ``mixture.png``, heat maps of tasks
-    against parts, and, for PaCo's w, ``w.png``: its way over training.
+    """Every ``every_epochs`` epochs and at the end: values into ``mixture.csv``, and into ``pictures/``
+    ``mixture.png``, heat maps of tasks against parts, and, for PaCo's w, ``w.png``: its way over training.
 
     The pictures show the present state and go to every logger that takes artifacts.
     """
@@ -104,7 +105,9 @@ def draw_mixture(path: Path, tasks: list[str], values: dict[str, Tensor], frames
 
 
 def draw_vectors(path: Path, tasks: list[str], way: Tensor) -> Path:
-    """PaCo's compositional vectors over training, ``[evaluations, T, K]``: first two principal components; for K = 2 on the unit circle."""
+    """PaCo's compositional vectors over training, ``[evaluations, T, K]``: first two principal components; for K = 2 on
+    the unit circle.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 6), layout="constrained")
@@ -128,7 +131,8 @@ def draw_vectors(path: Path, tasks: list[str], way: Tensor) -> Path:
 def flat_points(way: Tensor) -> tuple[Tensor, str]:
     """``[evaluations, T, K]`` in the plane, ``[evaluations, T, 2]``, and what its axes are.
 
-    K > 2: the two directions of largest variance of all points; K = 2: directions, on the unit circle; K = 1: zero beside it.
+    K > 2: the two directions of largest variance of all points; K = 2: directions, on the unit circle; K = 1: zero
+    beside it.
     """
     sets = way.shape[-1]
     if sets == 1:

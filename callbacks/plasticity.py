@@ -1,12 +1,14 @@
-"""How alive a network is: dormant neurons, ranks of its features, units that are stuck, and how far its weights have moved.
+"""How alive a network is: dormant neurons, ranks of its features, units that are stuck, and how far its weights have
+moved.
 
-On the last batch of an epoch, that of all ranks, with actions drawn from the policy for the critics, as McLean et al. (2025) measure it. Random numbers come from
-a copy of the stream and nothing is moved, so training is the same with and without this callback.
+On the last batch of an epoch, that of all ranks, with actions drawn from the policy for the critics, as McLean et al.
+(2025) measure it. Random numbers come from a copy of the stream and nothing is moved, so training is the same with and
+without this callback.
 
-NOTE 1: McLean et al.'s code keys layers by their innermost name, so that layers of equal name overwrite one another; here they stay apart
-        (`lit_mtrl.nets.activations`).
-NOTE 2: ranks are those of singular values, neither squared nor centred. They are the roots of the eigenvalues of the smaller Gramian, in double
-        precision.
+NOTE 1: McLean et al.'s code keys layers by their innermost name, so that layers of equal name overwrite one another;
+        here they stay apart (`lit_mtrl.nets.activations`).
+NOTE 2: ranks are those of singular values, neither squared nor centred. They are the roots of the eigenvalues of the
+        smaller Gramian, in double precision.
 """
 
 from __future__ import annotations
@@ -36,15 +38,17 @@ FEATURES = ("srank", "effective_rank", "feature_norm")
 class Plasticity(lightning.Callback):
     """Every ``every_epochs`` epochs and at the end, for the actor and each critic, per layer and in total.
 
-    ``plasticity.csv``: frames, net, layer, units and
-    ``dormant_<tau>`` for each of ``thresholds``, the share of units with a mean absolute activation of at most tau times the layer's mean (Sokar
-    et al., 2023, equation 1); ``zero``, the share that is zero on every sample; ``saturated``, the share of units of tanh or sigmoid that is near
-    a bound on every sample; ``srank``, how many singular values make up 1 - ``delta`` of their sum (Kumar et al., 2021); ``effective_rank``, exp
-    of the entropy of the normalised singular values (Roy and Vetterli, 2007); ``feature_norm``, the mean length of a sample's activations.
-    Rows of layer ``total`` hold shares of all units, ranks and norm of the last layer (the features), and ``change_start`` and
-    ``change_last``, how far the weights have moved since the start and since the last such row, divided by their length then.
+    ``plasticity.csv``: frames, net, layer, units and ``dormant_<tau>`` for each of ``thresholds``, the share of units
+    with a mean absolute activation of at most tau times the layer's mean (Sokar et al., 2023, equation 1); ``zero``,
+    the share that is zero on every sample; ``saturated``, the share of units of tanh or sigmoid that is near a bound on
+    every sample; ``srank``, how many singular values make up 1 - ``delta`` of their sum (Kumar et al., 2021);
+    ``effective_rank``, exp of the entropy of the normalised singular values (Roy and Vetterli, 2007); ``feature_norm``,
+    the mean length of a sample's activations. Rows of layer ``total`` hold shares of all units, ranks and norm of the
+    last layer (the features), and ``change_start`` and ``change_last``, how far the weights have moved since the start
+    and since the last such row, divided by their length then.
 
-    To the loggers as ``plasticity/<net>/<column>`` of these rows; ``plasticity/<net>/dormant`` is that of the first threshold.
+    To the loggers as ``plasticity/<net>/<column>`` of these rows; ``plasticity/<net>/dormant`` is that of the first
+    threshold.
     """
 
     def __init__(self, every_epochs: int = 1, thresholds: Sequence[float] = (0.1, 0.025), delta: float = 0.01):
@@ -156,7 +160,9 @@ def layer_row(layer: Layer, thresholds: Sequence[float], delta: float) -> dict[s
 
 
 def total_row(layers: list[dict[str, Any]]) -> dict[str, Any]:
-    """Shares of all units; ranks and norm of the last layer. ``saturated`` is of the units that can be, NaN if none can."""
+    """Shares of all units; ranks and norm of the last layer. ``saturated`` is of the units that can be, NaN if none
+    can.
+    """
     units = sum(row["units"] for row in layers)
     out: dict[str, Any] = {"units": units}
     for key in layers[-1]:
@@ -168,7 +174,9 @@ def total_row(layers: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def scores(values: Tensor) -> Tensor:
-    """Sokar et al. (2023), equation 1: of ``values [samples, units]`` each unit's mean absolute activation, divided by their mean."""
+    """Sokar et al. (2023), equation 1: of ``values [samples, units]`` each unit's mean absolute activation, divided by
+    their mean.
+    """
     size = values.abs().mean(0)
     return size / (size.mean() + 1e-9)
 
@@ -181,7 +189,9 @@ def singular_values(values: Tensor) -> Tensor:
 
 
 def srank(sigma: Tensor, delta: float) -> int:
-    """The smallest k with the k largest of ``sigma`` (descending) making up 1 - ``delta`` of their sum; 0 if all are zero."""
+    """The smallest k with the k largest of ``sigma`` (descending) making up 1 - ``delta`` of their sum; 0 if all are
+    zero.
+    """
     share = sigma.cumsum(0) / sigma.sum()
     return int((share < 1 - delta).sum()) + 1 if sigma.sum() > 0 else 0
 

@@ -21,7 +21,8 @@ TERMINAL_SECONDS, FILE_SECONDS = 0.5, 30
 
 
 class Progress(lightning.Callback):
-    """Frames and time left, frames/s, updates/s, training and evaluation success; one line per half minute where there is no terminal.
+    """Frames and time left, frames/s, updates/s, training and evaluation success; one line per half minute where there
+    is no terminal.
 
     It ends where standard error cannot be written to any more, because a pipe's reader or the terminal has gone.
     """

@@ -4,10 +4,10 @@ Use, from the repository's root:
     make lock                               keeps every version that requirements.txt still allows
     python tools/lock.py --upgrade          takes the newest ones; needs uv from PyPI
 
-Reads requirements.txt and the extras below from pyproject.toml; the result holds for Linux and every Python that pyproject.toml allows:
-    requirements.lock        all packages but PyTorch
-    requirements-cuda.lock   PyTorch from PyPI, with NVIDIA's libraries
-    requirements-cpu.lock    PyTorch for CPUs from the project's own page, since PyPI has no such wheels
+Reads requirements.txt and the extras below from pyproject.toml; the result holds for Linux and every Python that
+    pyproject.toml allows: requirements.lock        all packages but PyTorch requirements-cuda.lock   PyTorch from PyPI,
+    with NVIDIA's libraries requirements-cpu.lock    PyTorch for CPUs from the project's own page, since PyPI has no
+    such wheels
 The first is installed after one of the others, all with `pip install --no-deps --require-hashes`.
 """
 
@@ -24,7 +24,8 @@ EXTRAS = ("tests", "postgres")
 COMMON, CUDA, CPU = (ROOT / f"requirements{kind}.lock" for kind in ("", "-cuda", "-cpu"))
 PAGE = "https://download.pytorch.org/whl/cpu/torch/"
 OF_CUDA = re.compile(r"(torch|triton|nvidia-.+|cuda-.+)==")
-# Two packages have no wheels (antlr4-python3-runtime, rliable); without build isolation pip makes them with this one, not with what PyPI has today.
+# Two packages have no wheels (antlr4-python3-runtime, rliable); without build isolation pip makes them with this one,
+# not with what PyPI has today.
 FIRST = re.compile(r"setuptools==")
 WHEEL = r"torch-{version}(?:%2B|\+)cpu-(cp3(?:11|12|13))-\1-manylinux\w+\.whl#sha256=([0-9a-f]{{64}})"
 

@@ -1,13 +1,14 @@
 """Take a picture of a web page or a file, with headless Chromium; for the documentation.
 
-Install: `apt install chromium`, and playwright (with the other tools of `make dev`), which drives it; nothing is downloaded.
-Use:
+Install: `apt install chromium`, and playwright (with the other tools of `make dev`), which drives it; nothing is
+downloaded. Use:
     python tools/screenshot.py URL_OR_FILE OUT.png [--size 1366x768] [--wait SECONDS] [--wait-for TEXT] [--full-page]
 such as
-    python tools/screenshot.py 'http://127.0.0.1:5000/#/experiments/1/runs?compareRunsMode=CHART' charts.png --wait-for eval/success
+    python tools/screenshot.py 'http://127.0.0.1:5000/#/experiments/1/runs?compareRunsMode=CHART' charts.png --wait-for
+    eval/success
 
-The picture is taken SECONDS after the page, and TEXT in it if given, is there. MLflow's pages scroll inside themselves: a
-longer `--size` such as 1366x2000 shows more of them, `--full-page` does not.
+The picture is taken SECONDS after the page, and TEXT in it if given, is there. MLflow's pages scroll inside themselves:
+a longer `--size` such as 1366x2000 shows more of them, `--full-page` does not.
 """
 
 from __future__ import annotations

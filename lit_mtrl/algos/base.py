@@ -19,9 +19,10 @@ class Objective:
     """One loss with the parameters it moves.
 
     ``loss(batch [T, b]) -> TensorDict [T]``: key ``"loss"`` is minimised, every other key is a metric per task.
-    Objectives of an update run in order on the same batch and may write into it for those after them. A weighting may ask for the
-    loss again after the step: noise is in the batch (see `Algorithm.draw`) and targets are kept there (see `once`), so that only the
-    parameters differ. A loss must not wait for the device, nor choose by values in Python: it may be compiled or recorded.
+    Objectives of an update run in order on the same batch and may write into it for those after them. A weighting may
+    ask for the loss again after the step: noise is in the batch (see `Algorithm.draw`) and targets are kept there (see
+    `once`), so that only the parameters differ. A loss must not wait for the device, nor choose by values in Python: it
+    may be compiled or recorded.
 
     ``loss=None`` is for parameters that several networks share: they take one step at the end of an update, along the
     sum of the gradients of all its losses.
@@ -52,8 +53,8 @@ def once(batch: TensorDictBase, key: str, make: Callable[[], Tensor]) -> Tensor:
 class Algorithm(nn.Module):
     """Owns the networks and says what is minimised, in which order.
 
-    ``ranks``: the processes that train together, each on its part of a batch ``[T, b]``. The engine averages losses and gradients over them;
-    a loss asks `Ranks.mean` itself where a choice depends on a mean over the batch.
+    ``ranks``: the processes that train together, each on its part of a batch ``[T, b]``. The engine averages losses and
+    gradients over them; a loss asks `Ranks.mean` itself where a choice depends on a mean over the batch.
     """
 
     actor: TanhGaussian
@@ -77,7 +78,9 @@ class Algorithm(nn.Module):
         raise NotImplementedError
 
     def draw(self, batch: TensorDictBase) -> None:
-        """Write the random numbers of an update into ``batch [*, T, b]``, one chunk or one batch; nothing else in an update is random."""
+        """Write the random numbers of an update into ``batch [*, T, b]``, one chunk or one batch; nothing else in an
+        update is random.
+        """
 
     def prepare(self, data: TensorDictBase) -> TensorDictBase:
         """Once per collected batch ``[n, T]``: advantages, returns. Off-policy: the identity."""

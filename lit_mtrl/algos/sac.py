@@ -6,13 +6,14 @@ NOTE 2: the target moves right after the critic's step in McLean et al.'s code. 
         neither the actor's nor the temperature's loss reads the target, so the numbers are the same.
 NOTE 3: the temperature's loss is linear in log alpha, not in alpha.
 NOTE 4: the time limit is not a terminal state: the target's bootstrap uses ``terminated`` only.
-NOTE 5: parameters that actor and critics share (PaCo's w) belong to an objective of their own. The actor's loss reaches them through the
-        policy only: the critics are constants in it. PaCo's code computes all losses at the same parameters; here the actor's is
-        computed with the updated critics, as always.
-NOTE 6: mask-out (Sun et al., 2022, algorithm 1) asks whether a task's critic loss, the mean over both critics, exceeds a threshold. PaCo's
-        code takes the sum of the critics' losses, averaged over two time steps of which the second is zero, and adds the actor's and
-        the temperature's losses, which are far smaller where it matters. A masked task contributes nothing to any loss of the update;
-        the mean over tasks still divides by their number. Adam's momentum goes on moving parameters of its own, as in PaCo's code.
+NOTE 5: parameters that actor and critics share (PaCo's w) belong to an objective of their own. The actor's loss reaches
+        them through the policy only: the critics are constants in it. PaCo's code computes all losses at the same
+        parameters; here the actor's is computed with the updated critics, as always.
+NOTE 6: mask-out (Sun et al., 2022, algorithm 1) asks whether a task's critic loss, the mean over both critics, exceeds
+        a threshold. PaCo's code takes the sum of the critics' losses, averaged over two time steps of which the second
+        is zero, and adds the actor's and the temperature's losses, which are far smaller where it matters. A masked
+        task contributes nothing to any loss of the update; the mean over tasks still divides by their number. Adam's
+        momentum goes on moving parameters of its own, as in PaCo's code.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ from lit_mtrl.nets.sharing import share
 class SAC(Algorithm):
     """Soft actor-critic with one temperature per task (``shared_temperature`` for a single one).
 
-    ``actor``, ``critic``: factories called with ``obs_dim, action_dim, num_tasks``. ``task_weights``: weigh both losses by
-    T softmax(-log alpha), detached (Yang et al., 2020, section 4.3). ``log_alpha_min``, ``log_alpha_max``: log alpha is kept between
-    them. ``mask_out``: the threshold of mask-out, None for none. ``shared_lr``: learning rate of what actor and critics share.
+    ``actor``, ``critic``: factories called with ``obs_dim, action_dim, num_tasks``. ``task_weights``: weigh both losses
+    by T softmax(-log alpha), detached (Yang et al., 2020, section 4.3). ``log_alpha_min``, ``log_alpha_max``: log alpha
+    is kept between them. ``mask_out``: the threshold of mask-out, None for none. ``shared_lr``: learning rate of what
+    actor and critics share.
     """
 
     critic: ScalarCritic
@@ -170,7 +172,9 @@ class SAC(Algorithm):
         return batch[REWARD].squeeze(-1) + self.gamma * (going_on * next_value)
 
     def _kept(self, error: Tensor, threshold: float | None) -> Tensor:
-        """``[T, b]``, equal within a task: whether the loss of ``error [2, T, b]``, all ranks' samples together, is not above ``threshold``."""
+        """``[T, b]``, equal within a task: whether the loss of ``error [2, T, b]``, all ranks' samples together, is not
+        above ``threshold``.
+        """
         assert threshold is not None
         size = self.ranks.mean(error.square().mean((0, 2)))  # [T]
         return (size <= threshold)[:, None].expand(error.shape[1:])

@@ -1,6 +1,7 @@
 """Environments stepped without TorchRL, replay or learner: what collection is compared with. Actions are random.
 
-`Cores` steps a suite's own environments, the tasks split over processes as `TaskCollector` splits them; `Pools` steps EnvPool.
+`Cores` steps a suite's own environments, the tasks split over processes as `TaskCollector` splits them; `Pools` steps
+EnvPool.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ FRAME_SKIP = 5
 class Cores:
     """Processes on one thread each, that own some of the tasks and do what they are asked, all at once.
 
-    ``run("environment", n)`` makes n steps in every environment, ``"physics"`` (Meta-World only) the physics of as many, ``"policy"`` n forward
-    passes of ``actor`` on the observations of the process' environments.
+    ``run("environment", n)`` makes n steps in every environment, ``"physics"`` (Meta-World only) the physics of as
+    many, ``"policy"`` n forward passes of ``actor`` on the observations of the process' environments.
     """
 
     def __init__(self, suite: Suite, workers: int, copies: int = 1, actor: TanhGaussian | None = None):
@@ -104,7 +105,9 @@ class Pools:
 
 
 def policy_passes(actor: TanhGaussian, suite: Suite, tasks: Sequence[int]) -> Callable[[int], None]:
-    """A function of n that makes n forward passes of ``actor`` for one observation of each of ``tasks``, noise included."""
+    """A function of n that makes n forward passes of ``actor`` for one observation of each of ``tasks``, noise
+    included.
+    """
     device = next(actor.parameters()).device
     task = torch.tensor(tasks, device=device)
     obs = torch.randn(len(tasks), suite.obs_dim, device=device)

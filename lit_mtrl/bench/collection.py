@@ -1,4 +1,6 @@
-"""Frames per second of collection with the policy acting: each backend and layout, beside the same environments stepped bare."""
+"""Frames per second of collection with the policy acting: each backend and layout, beside the same environments stepped
+bare.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,9 @@ class Way(NamedTuple):
 def collection(cfg: DictConfig, seconds: float, compare: bool) -> list[dict[str, Any]]:
     """One row per backend, processes and environments per task; all take turns.
 
-    ``of_bare``: the share of the frames per second of the same environments stepped bare. With ``compare``, gymnasium's AsyncVectorEnv over
-    Meta-World's environments is stepped with random actions, and ``times_async`` is the rate against its.
+    ``of_bare``: the share of the frames per second of the same environments stepped bare. With ``compare``, gymnasium's
+    AsyncVectorEnv over Meta-World's environments is stepped with random actions, and ``times_async`` is the rate
+    against its.
     """
     with ExitStack() as stack:
         ways: list[Way] = []
@@ -81,7 +84,9 @@ def _key(way: Way) -> str:
 
 
 def collector(cfg: DictConfig, suite: Suite, workers: int, copies: int, stack: ExitStack) -> Callable[[], object]:
-    """A function that collects `STEPS` vector steps as `fit` does, the configured policy acting; it ends with ``stack``."""
+    """A function that collects `STEPS` vector steps as `fit` does, the configured policy acting; it ends with
+    ``stack``.
+    """
     torch.manual_seed(0)
     policy = build_algorithm(cfg, suite).acting_policy()
     acting = TaskCollector(suite, policy, STEPS, copies, workers)

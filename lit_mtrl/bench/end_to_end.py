@@ -1,7 +1,8 @@
 """A short training run as `fit` does it, and where its time goes.
 
-Between two iterations of the run, the same number of environment steps, of policy passes and of updates are timed alone, so that what else the
-machine does falls on all. What remains of the iteration is everything else: collector, replay, transfers, metrics, Lightning.
+Between two iterations of the run, the same number of environment steps, of policy passes and of updates are timed
+alone, so that what else the machine does falls on all. What remains of the iteration is everything else: collector,
+replay, transfers, metrics, Lightning.
 
 NOTE 1: evaluation, checkpoints and diagnostics happen once per epoch, and the run ends before.
 NOTE 2: with overlap, collection would disturb what is timed alone; the figures of the run without it are used.
@@ -85,7 +86,9 @@ def _train(cfg: DictConfig, seconds: float, aside: bool) -> _Watch:
 
 
 class _Alone:
-    """What an iteration of ``run`` cannot do without, each part alone; a part is called for one iteration's worth of it."""
+    """What an iteration of ``run`` cannot do without, each part alone; a part is called for one iteration's worth of
+    it.
+    """
 
     def __init__(self, run: Run):
         data, suite = run.data, run.data.suite
@@ -121,7 +124,9 @@ class _Alone:
 
 
 class _Watch(Checkpoint):
-    """Times iterations from the end of one to the end of the next; as a `Checkpoint` it keeps Lightning from adding its own."""
+    """Times iterations from the end of one to the end of the next; as a `Checkpoint` it keeps Lightning from adding its
+    own.
+    """
 
     def __init__(self, run: Run, seconds: float, memory: Memory, aside: bool):
         self.run, self.seconds = run, seconds

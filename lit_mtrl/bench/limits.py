@@ -1,4 +1,6 @@
-"""What the machine can do at best: physics, environments and pools without anything around them, matrix products, memory."""
+"""What the machine can do at best: physics, environments and pools without anything around them, matrix products,
+memory.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,9 @@ import torch
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Processor, cores that this process may use, PyTorch's threads and version, GPU, and the load before anything started."""
+    """Processor, cores that this process may use, PyTorch's threads and version, GPU, and the load before anything
+    started.
+    """
     names = re.findall(r"model name\s*: (.*)", _text("/proc/cpuinfo"))
     return {
         "processor": names[0] if names else platform.machine(),

@@ -35,10 +35,11 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Options:
-    """``only``: sections, all if empty. ``networks``: those to update in every mode; if empty, all, but in ``eager``, except for the configured one.
+    """``only``: sections, all if empty. ``networks``: those to update in every mode; if empty, all, but in ``eager``,
+    except for the configured one.
 
-    ``seconds``: how long each figure is measured. ``compare``: with gymnasium's AsyncVectorEnv. ``peer``: a Python that has `PEER`, to compare
-    with it, too.
+    ``seconds``: how long each figure is measured. ``compare``: with gymnasium's AsyncVectorEnv. ``peer``: a Python that
+    has `PEER`, to compare with it, too.
     """
 
     only: Sequence[str] = ()

@@ -1,6 +1,7 @@
 """Beside the peer, the JAX package `metaworld_algorithms` of McLean et al. (2025), which runs in a Python of its own.
 
-Both sides take turns: collection with the policy acting (the peer's through its AsyncVectorEnv), and an update from data that is at hand.
+Both sides take turns: collection with the policy acting (the peer's through its AsyncVectorEnv), and an update from
+data that is at hand.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def require_peer(cfg: DictConfig, python: str) -> None:
 
 
 def peer(cfg: DictConfig, seconds: float, python: str) -> list[dict[str, Any]]:
-    """One row per way to collect, and one for the update as `fit` would do it; ``times_peer`` is our speed as a multiple of the peer's."""
+    """One row per way to collect, and one for the update as `fit` would do it; ``times_peer`` is our speed as a
+    multiple of the peer's.
+    """
     with ExitStack() as stack:
         theirs = Theirs(cfg, python)
         stack.callback(theirs.close)

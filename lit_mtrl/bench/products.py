@@ -1,7 +1,8 @@
 """The matrix products of an update, recorded while it runs, and played again alone: the least time an update can take.
 
-NOTE 1: operands of the same shape and strides share memory when the products are played again, and results are written into memory
-        that exists: nothing is allocated, and caches are as warm as they can be. It is a bound, not an imitation.
+NOTE 1: operands of the same shape and strides share memory when the products are played again, and results are written
+        into memory that exists: nothing is allocated, and caches are as warm as they can be. It is a bound, not an
+        imitation.
 NOTE 2: what ``addmm`` and ``baddbmm`` add is left out.
 """
 

@@ -7,7 +7,9 @@ from typing import Any
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Header and one line per row; the rows have the same keys. Text stands left, numbers right, shares are per cent, None is a dash."""
+    """Header and one line per row; the rows have the same keys. Text stands left, numbers right, shares are per cent,
+    None is a dash.
+    """
     keys = list(rows[0])
     cells = [[_cell(key, row[key]) for key in keys] for row in rows]
     widths = [max(len(text) for text in column) for column in zip(keys, *cells, strict=True)]

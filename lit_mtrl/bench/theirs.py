@@ -1,7 +1,9 @@
-"""The other end of `lit_mtrl.bench.peer`: the peer's own classes, under the Python that has them. Imports nothing of ours.
+"""The other end of `lit_mtrl.bench.peer`: the peer's own classes, under the Python that has them. Imports nothing of
+ours.
 
-Started as a script with one argument, the setting as JSON; does what each line of standard input says, and answers every one with a line
-when it is done: "collect" (vector steps, its policy acting) or "update" (gradient updates), as often as the setting's ``steps`` and ``updates``.
+Started as a script with one argument, the setting as JSON; does what each line of standard input says, and answers
+every one with a line when it is done: "collect" (vector steps, its policy acting) or "update" (gradient updates), as
+often as the setting's ``steps`` and ``updates``.
 """
 
 # The Python that checks the types need not have the peer.

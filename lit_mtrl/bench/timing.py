@@ -14,8 +14,9 @@ ROUNDS = 5
 def turns(calls: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
     """Seconds per call, one value per round, of each of ``calls``, which take turns.
 
-    ``seconds``: how long each is measured, all rounds together; a call that takes longer than its turn is made once per turn, and rounds end
-    early when twice the time is spent. Each is called twice before, to warm up and to see how often it fits into a turn.
+    ``seconds``: how long each is measured, all rounds together; a call that takes longer than its turn is made once per
+    turn, and rounds end early when twice the time is spent. Each is called twice before, to warm up and to see how
+    often it fits into a turn.
     """
     repeats = {}
     for name, call in calls.items():

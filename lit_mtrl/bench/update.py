@@ -28,8 +28,8 @@ ALONE = "products alone"
 def update(cfg: DictConfig, seconds: float, networks: Sequence[str], every_mode: bool) -> list[dict[str, Any]]:
     """One row per network, mode and batch.
 
-    The configured network is measured in every mode of this machine, with the configured samples per task and with twice as many; the
-    others in ``eager`` alone, or as the configured one if ``every_mode``.
+    The configured network is measured in every mode of this machine, with the configured samples per task and with
+    twice as many; the others in ``eager`` alone, or as the configured one if ``every_mode``.
     """
     rows = []
     for name in networks:
@@ -67,7 +67,9 @@ def _network(cfg: DictConfig, modes: Sequence[str], per_task: int, seconds: floa
 
 
 def learner(cfg: DictConfig, mode: str, per_task: int, updates: int) -> tuple[Engine, TensorDict]:
-    """An engine as `fit` would build it, in ``mode``, and a random chunk ``[updates, T, per_task]``, both on the learner's device."""
+    """An engine as `fit` would build it, in ``mode``, and a random chunk ``[updates, T, per_task]``, both on the
+    learner's device.
+    """
     torch.manual_seed(0)
     suite, device = build_suite(cfg), learner_device(cfg)
     algorithm = build_algorithm(cfg, suite).to(device)

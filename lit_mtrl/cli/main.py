@@ -38,8 +38,8 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
-    The exit code: 0 done, 1 failed while running, 2 nothing was started because the input is wrong; ended by a signal, 128 and its number: 130
-    interrupted, 143 SIGTERM, 129 its terminal was closed, 141 nobody reads what it prints.
+    The exit code: 0 done, 1 failed while running, 2 nothing was started because the input is wrong; ended by a signal,
+    128 and its number: 130 interrupted, 143 SIGTERM, 129 its terminal was closed, 141 nobody reads what it prints.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     open_standard_streams()

@@ -1,7 +1,7 @@
 """From ``--config`` files and overrides to one checked configuration.
 
-Hydra composes. Around it stand the checks that make a wrong key or value one clear line: every key must exist in the groups that were
-chosen, and every value must have the type of the default it replaces.
+Hydra composes. Around it stand the checks that make a wrong key or value one clear line: every key must exist in the
+groups that were chosen, and every value must have the type of the default it replaces.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def groups() -> dict[str, list[str]]:
 
 
 def compose(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
-    """The configuration of ``--config`` files (experiments, or one saved ``config.yaml``) with overrides on top, resolved.
+    """The configuration of ``--config`` files (experiments, or one saved ``config.yaml``) with overrides on top,
+    resolved.
 
     Raises `ConfigError` on anything that does not exist or does not fit.
     """
@@ -91,8 +92,8 @@ def is_saved(content: Mapping[str, Any]) -> bool:
 def override_saved(saved: Mapping[Any, Any], overrides: Sequence[str], where: str = SAVED) -> DictConfig:
     """A saved configuration with value overrides; it is resolved, so its groups cannot be exchanged any more.
 
-    It may be somebody else's. So it names no classes but ours and those of trusted packages (`lit_mtrl.config.trust`), and looks nothing up
-    outside itself; overrides may.
+    It may be somebody else's. So it names no classes but ours and those of trusted packages (`lit_mtrl.config.trust`),
+    and looks nothing up outside itself; overrides may.
     """
     parsed = _parse_single(overrides)
     base = DictConfig(upgraded(as_written(saved) if isinstance(saved, DictConfig) else saved, where))
@@ -204,7 +205,9 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
 
 
 def quote_texts(overrides: Sequence[str]) -> list[str]:
-    """The overrides with quotes around what Hydra's grammar does not take where text is meant, such as ``output_dir=~/runs``."""
+    """The overrides with quotes around what Hydra's grammar does not take where text is meant, such as
+    ``output_dir=~/runs``.
+    """
     out = []
     for text in overrides:
         key, separator, value = text.partition("=")
@@ -259,7 +262,8 @@ def read_config(config: str) -> tuple[Path, dict[str, Any]]:
 def _hydra(files: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[list[str]]:
     """Hydra set up on ``conf/``; yields the overrides that select the experiment ``files``, in order.
 
-    They are given to Hydra by their content, under names of ours: those of files may hold what means something in overrides.
+    They are given to Hydra by their content, under names of ours: those of files may hold what means something in
+    overrides.
     """
     folder, names = (conf_dir() / "experiment").resolve(), []
     for i, (path, content) in enumerate(files):

@@ -22,7 +22,8 @@ MANIFEST = "manifest.json"
 NAMES = ("last.ckpt", "last.ckpt.old")
 """Checkpoints that a run can be continued from, the newest first."""
 SIDECARS = ("last", "last.old", "last.new")
-"""While a checkpoint is being replaced any of them may belong to any of `NAMES`; see `lit_mtrl.callbacks.checkpoint`."""
+"""While a checkpoint is being replaced any of them may belong to any of `NAMES`; see `lit_mtrl.callbacks.checkpoint`.
+"""
 
 
 class DamagedError(Exception):

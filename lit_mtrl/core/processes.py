@@ -16,14 +16,17 @@ from typing import TextIO
 
 
 def die_with_parent(gently: bool = False) -> None:
-    """Ask Linux to kill this process when its parent dies, so that a killed run leaves no workers behind; ``gently`` with SIGTERM."""
+    """Ask Linux to kill this process when its parent dies, so that a killed run leaves no workers behind; ``gently``
+    with SIGTERM.
+    """
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM if gently else signal.SIGKILL)
 
 
 def open_standard_streams() -> None:
-    """Nowhere in place of standard input, output or error where this process was started without (``2>&-``, as a daemon).
+    """Nowhere in place of standard input, output or error where this process was started without (``2>&-``, as a
+    daemon).
 
     The next file to be opened would take such a number, and get what libraries print.
     """
@@ -45,41 +48,50 @@ def nobody_reads(stream: TextIO) -> bool:
 
 
 def spin_briefly() -> None:
-    """Let GNU's OpenMP threads wait for each other asleep after a short while, unless the user said how; call it before PyTorch is imported.
+    """Let GNU's OpenMP threads wait for each other asleep after a short while, unless the user said how; call it before
+    PyTorch is imported.
 
-    By default they spin for milliseconds on a core that something else could use. On two cores, 8 % less for an update of MT10 at width 400
-    alone, a third to a half less beside another busy process.
+    By default they spin for milliseconds on a core that something else could use. On two cores, 8 % less for an update
+    of MT10 at width 400 alone, a third to a half less beside another busy process.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
 def keep_freed_memory() -> None:
-    """Ask glibc to reuse what is freed instead of returning it to the kernel, which would map and clear it again for every large tensor.
+    """Ask glibc to reuse what is freed instead of returning it to the kernel, which would map and clear it again for
+    every large tensor.
 
     A tenth of the time of a CPU update of MT10 at width 400. Nothing happens with another C library.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         m_trim_threshold, m_mmap_threshold = -1, -3
-        # Older versions take no more than 32 MiB. If none is taken, the other setting would do harm: it ends glibc's own adaptation.
+        # Older versions take no more than 32 MiB. If none is taken, the other setting would do harm: it ends glibc's
+        # own adaptation.
         if mallopt(m_mmap_threshold, 2**30) or mallopt(m_mmap_threshold, 2**25):
             mallopt(m_trim_threshold, 2**31 - 1)
 
 
 def cores(ranks: int = 1) -> int:
-    """Cores for this process, one of ``ranks`` on this machine, which share them; SLURM's ``--cpus-per-task`` has given each its own."""
+    """Cores for this process, one of ``ranks`` on this machine, which share them; SLURM's ``--cpus-per-task`` has given
+    each its own.
+    """
     return max(1, len(os.sched_getaffinity(0)) // (1 if "SLURM_CPUS_PER_TASK" in os.environ else ranks))
 
 
 def rank_of_process() -> int:
-    """Its number among the processes that train one run, from what Lightning, torchrun or SLURM left in its environment; 0 if alone."""
+    """Its number among the processes that train one run, from what Lightning, torchrun or SLURM left in its
+    environment; 0 if alone.
+    """
     found = (os.environ.get(key) for key in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     return int(next((value for value in found if value and value.isdigit()), 0))
 
 
 def hold(path: Path) -> TextIO:
-    """Lock the file at ``path``, making it if needed, until the result is closed or this process ends; `BlockingIOError` if another has it."""
+    """Lock the file at ``path``, making it if needed, until the result is closed or this process ends;
+    `BlockingIOError` if another has it.
+    """
     file = path.open("a")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,7 +115,9 @@ def held(path: Path) -> bool:
 
 @contextmanager
 def claim(folder: Path, names: Sequence[str], count: int) -> Iterator[list[str]]:
-    """``count`` of ``names``, those that are claimed least, until the block or this process ends; claims are locked files in ``folder``."""
+    """``count`` of ``names``, those that are claimed least, until the block or this process ends; claims are locked
+    files in ``folder``.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as claims:
         with (folder / "lock").open("a") as one_at_a_time:
@@ -117,7 +131,8 @@ def claim(folder: Path, names: Sequence[str], count: int) -> Iterator[list[str]]
 
 
 def denied(path: Path) -> str | None:
-    """Why this process cannot write to a file or folder, or make it where it does not exist, with the remedy; None if it can.
+    """Why this process cannot write to a file or folder, or make it where it does not exist, with the remedy; None if
+    it can.
 
     `FileNotFoundError` if another process removes it meanwhile.
     """
@@ -140,7 +155,9 @@ def denied(path: Path) -> str | None:
 
 
 def cpu_quota(proc: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """How many cores' time the control groups leave this process (``docker run --cpus``), of version 1 and 2; None where all of it."""
+    """How many cores' time the control groups leave this process (``docker run --cpus``), of version 1 and 2; None
+    where all of it.
+    """
     quotas = []
     for line in proc.read_text().splitlines() if proc.exists() else ():
         _, controllers, path = line.split(":", 2)

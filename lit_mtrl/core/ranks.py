@@ -1,8 +1,8 @@
 """The processes that train one agent together ("ranks"), and what they tell each other.
 
-Ranks have equal parameters. Each has all tasks, with environments, replay and random numbers of its own, and computes on its
-part of every batch; gradients, and everything that decides about them, are averages over the ranks. So R ranks do what one rank would
-do with their batches joined.
+Ranks have equal parameters. Each has all tasks, with environments, replay and random numbers of its own, and computes
+on its part of every batch; gradients, and everything that decides about them, are averages over the ranks. So R ranks
+do what one rank would do with their batches joined.
 """
 
 from __future__ import annotations
@@ -116,7 +116,9 @@ class Ranks:
         return found[0]
 
     def different(self, tensors: Mapping[str, Tensor]) -> list[str]:
-        """Names of those that do not have the same bits on all ranks, by a sum of these bits: a changed order would not be seen."""
+        """Names of those that do not have the same bits on all ranks, by a sum of these bits: a changed order would not
+        be seen.
+        """
         if self.size == 1:
             return []
         sums = [_bits(tensor.detach()).sum() for tensor in tensors.values()]

@@ -1,4 +1,6 @@
-"""Tables that a run writes row by row, ``frames`` first; nested mappings as one level; and JSON that every parser reads."""
+"""Tables that a run writes row by row, ``frames`` first; nested mappings as one level; and JSON that every parser
+reads.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def _finite(value: Any) -> Any:
 
 
 def safe_cell(value: Any) -> Any:
-    """The value for a CSV file that others open: an apostrophe before text that a spreadsheet would take for a formula. Numbers stay as they are."""
+    """The value for a CSV file that others open: an apostrophe before text that a spreadsheet would take for a formula.
+    Numbers stay as they are.
+    """
     if not isinstance(value, str) or not value.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
         return value
     try:
@@ -64,8 +68,8 @@ def append_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 def keep_rows_until(path: Path, frames: int) -> str | None:
     """Drop what a CSV file holds beyond ``frames``: rows of a run that was killed after its last checkpoint.
 
-    Rows that cannot be read go too, as the last one if it was cut short, and a header that was. Returns what was dropped, in one line,
-    None if nothing was. Does nothing if there is no such file, or none with frames.
+    Rows that cannot be read go too, as the last one if it was cut short, and a header that was. Returns what was
+    dropped, in one line, None if nothing was. Does nothing if there is no such file, or none with frames.
     """
     if not path.exists():
         return None
@@ -98,7 +102,9 @@ def frames_of(path: Path) -> set[int]:
 
 
 def summary(path: Path) -> dict[str, Any] | None:
-    """What a CSV file with frames holds now, for `check`: its columns, the number of rows and their checksum; None for any other file."""
+    """What a CSV file with frames holds now, for `check`: its columns, the number of rows and their checksum; None for
+    any other file.
+    """
     lines = _lines(path)[0]
     if not lines or "frames" not in (columns := _columns(path, lines[0])):
         return None
@@ -108,7 +114,8 @@ def summary(path: Path) -> dict[str, Any] | None:
 def check(path: Path, before: Mapping[str, Any] | None) -> str | None:
     """One line about what ``path`` lacks of what it held ``before``, by `summary`; None if nothing.
 
-    Raises `ConfigError` if the header or the rows that are there are others than before, or no table can be written to ``path``.
+    Raises `ConfigError` if the header or the rows that are there are others than before, or no table can be written to
+    ``path``.
     """
     require(not path.is_dir(), f"{path}: a folder where the run's table should be; move it away")
     remedy = "restore it from a copy, or move it away to continue without its rows"

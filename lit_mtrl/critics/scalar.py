@@ -26,7 +26,9 @@ class ScalarCritic(nn.Module):
         self.q = Ensemble(lambda: network(**sizes), size)
 
     def forward(self, obs: Tensor, action: Tensor, task: Tensor | None = None, frozen: bool = False) -> Tensor:
-        """``[*batch, obs], [*batch, action]`` to ``[size, *batch]``; ``frozen``: gradients reach the action, not the parameters."""
+        """``[*batch, obs], [*batch, action]`` to ``[size, *batch]``; ``frozen``: gradients reach the action, not the
+        parameters.
+        """
         return self.q(self.join(obs, action), task, frozen).squeeze(-1).to(obs.dtype)
 
     @staticmethod

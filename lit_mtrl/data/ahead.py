@@ -17,7 +17,9 @@ PATIENCE = 60.0
 
 
 class Ahead:
-    """One `TaskCollector.collect` in flight at most. What it raises is raised by `take`, and again by whoever takes again."""
+    """One `TaskCollector.collect` in flight at most. What it raises is raised by `take`, and again by whoever takes
+    again.
+    """
 
     def __init__(self, collector: TaskCollector):
         self.collector = collector

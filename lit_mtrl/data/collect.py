@@ -1,14 +1,16 @@
 """With `lit_mtrl.data.watch` the only module that knows TorchRL's collectors.
 
-NOTE 1: TorchRL sets the main process' thread count to (threads - workers); we pass the count it had, since the workers are idle
-        while the learner computes.
-NOTE 2: the weights' acknowledgements are awaited by a scheme of our own (`lit_mtrl.data.watch.WatchedWeights`): a worker that died would be waited for.
-        We look ourselves who has died, before TorchRL does: it would end the others, and then one cannot tell who was first.
-NOTE 3: worker processes keep their standard error in a file, so that the error of one that dies can be quoted. One that cannot send
-        what it was asked for dies of it (`lit_mtrl.data.watch`): Python would print that and go on, and its batch would be waited for without end.
-NOTE 4: in this process TorchRL gets the policy as a plain function, so that it neither moves nor synchronises it: `publish` copies the
-        weights, and the policy itself crosses to its device and back. Batches are `rollout`'s own stack, without a buffer that would
-        be filled and copied out again.
+NOTE 1: TorchRL sets the main process' thread count to (threads - workers); we pass the count it had, since the workers
+        are idle while the learner computes.
+NOTE 2: the weights' acknowledgements are awaited by a scheme of our own (`lit_mtrl.data.watch.WatchedWeights`): a
+        worker that died would be waited for. We look ourselves who has died, before TorchRL does: it would end the
+        others, and then one cannot tell who was first.
+NOTE 3: worker processes keep their standard error in a file, so that the error of one that dies can be quoted. One that
+        cannot send what it was asked for dies of it (`lit_mtrl.data.watch`): Python would print that and go on, and its
+        batch would be waited for without end.
+NOTE 4: in this process TorchRL gets the policy as a plain function, so that it neither moves nor synchronises it:
+        `publish` copies the weights, and the policy itself crosses to its device and back. Batches are `rollout`'s own
+        stack, without a buffer that would be filled and copied out again.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ LEFT_OUT = ("collector", *STATS, *FLAGS)
 
 
 class WorkerError(RuntimeError):
-    """A collecting process died or could not be started; the message holds its traceback, its exit code where it left none, or the remedy."""
+    """A collecting process died or could not be started; the message holds its traceback, its exit code where it left
+    none, or the remedy.
+    """
 
 
 class InterruptError(RuntimeError):
@@ -50,10 +54,10 @@ class InterruptError(RuntimeError):
 class TaskCollector:
     """Collects n = ``steps`` vector steps at a time: ``[n * copies, T]``, row-major in time, column t being task t.
 
-    ``workers``: processes, each owning some of the tasks; 1 collects in this process. ``stagger``: see `lit_mtrl.envs.vector`.
-    ``policy_device``: where the policy computes, the host for several workers. `publish` sends the policy's weights
-    and orders; `restart` begins new episodes everywhere on a fresh random stream. None of these may be called during a `collect`
-    in another thread.
+    ``workers``: processes, each owning some of the tasks; 1 collects in this process. ``stagger``: see
+    `lit_mtrl.envs.vector`. ``policy_device``: where the policy computes, the host for several workers. `publish` sends
+    the policy's weights and orders; `restart` begins new episodes everywhere on a fresh random stream. None of these
+    may be called during a `collect` in another thread.
     """
 
     def __init__(
@@ -141,7 +145,9 @@ class TaskCollector:
         return data.permute(2, 1, 0).reshape(self.steps * self.copies, self.num_tasks).contiguous()
 
     def interrupt(self) -> None:
-        """End a `collect` that is running in another thread, at its next step; other processes that collect are ended with it."""
+        """End a `collect` that is running in another thread, at its next step; other processes that collect are ended
+        with it.
+        """
         self._interrupted = True
         for process in self._collector.procs if self._logs is not None else ():
             with suppress(ValueError):  # closed
@@ -153,7 +159,9 @@ class TaskCollector:
         return self._policy(td)
 
     def shutdown(self) -> None:
-        """End the processes and environments; at once where an error is being handled, else what is being collected is awaited for 8 s."""
+        """End the processes and environments; at once where an error is being handled, else what is being collected is
+        awaited for 8 s.
+        """
         if sys.exception() is not None:
             self.interrupt()
         try:
@@ -176,7 +184,9 @@ class TaskCollector:
             raise WorkerError(self._who_died(error)) from error
 
     def _who_died(self, error: Exception) -> str:
-        """What ``error`` says, and for each worker that has died its exit code, tasks and last words; one line if the system refused something."""
+        """What ``error`` says, and for each worker that has died its exit code, tasks and last words; one line if the
+        system refused something.
+        """
         lines, everything = [], str(error)
         processes = getattr(getattr(self, "_collector", None), "procs", [])
         # If it was TorchRL that found one dead, it has ended the others by SIGTERM.

@@ -1,11 +1,13 @@
 """The stream: collect, prepare, extend, sample. One Lightning batch is one iteration of it.
 
-NOTE 1: with ``overlap`` the environments collect iteration i + 1 while the learner updates on iteration i, with the policy as it was before
-        those updates: the policy that acts is one iteration older than without. Everything else, updates per frame included, is the
-        same. The order is fixed (wait for i, extend, sample, publish, begin i + 1, update on i), so that a run repeats itself
-        bit for bit. Nothing is in flight at the end of an epoch, where runs are saved and evaluated.
-NOTE 2: several ranks divide what is configured: R ranks take an iteration's vector steps in R equal parts, keep a part of the replay's
-        capacity each and sample a part of every batch. An iteration's frames and updates, and so updates per frame, are what they are for one rank.
+NOTE 1: with ``overlap`` the environments collect iteration i + 1 while the learner updates on iteration i, with the
+        policy as it was before those updates: the policy that acts is one iteration older than without. Everything
+        else, updates per frame included, is the same. The order is fixed (wait for i, extend, sample, publish, begin i
+        + 1, update on i), so that a run repeats itself bit for bit. Nothing is in flight at the end of an epoch, where
+        runs are saved and evaluated.
+NOTE 2: several ranks divide what is configured: R ranks take an iteration's vector steps in R equal parts, keep a part
+        of the replay's capacity each and sample a part of every batch. An iteration's frames and updates, and so
+        updates per frame, are what they are for one rank.
 """
 
 from __future__ import annotations
@@ -40,8 +42,9 @@ class Iteration:
     """n collected vector steps and the updates that are due for them.
 
     ``chunk``: ``[K, T, b]`` on the learner's device, None during the warm start. ``frames``: environment steps so far,
-    summed over tasks and ranks, these included. ``episodes``: float32 ``[m, 4]`` of task, return, length, success of those that ended here.
-    ``collect_seconds``: what the learner waited for the steps; with ``overlap`` less than they took.
+    summed over tasks and ranks, these included. ``episodes``: float32 ``[m, 4]`` of task, return, length, success of
+    those that ended here. ``collect_seconds``: what the learner waited for the steps; with ``overlap`` less than they
+    took.
     """
 
     chunk: TensorDict | None
@@ -54,11 +57,12 @@ class DataModule(lightning.LightningDataModule):
     """Owns collector and replay, counts frames, and restarts all environments at every epoch.
 
     ``frames``: the budget; ``epoch_frames``: frames of an epoch, a whole number of episodes of every task. ``copies``:
-    environments per task. ``workers``: collecting processes. ``steps``: n, vector steps per iteration (a vector step is one step of
-    every environment). ``random_steps``: vector steps of uniform actions without updates. ``updates_per_step``: gradient
-    updates per vector step. ``capacity``, ``per_task``: of the replay; ``device``: where it lies (auto, cpu, cuda). ``stagger``: see
-    `lit_mtrl.envs.vector`. ``overlap``: collect beside the updates. ``policy_device``: where the collecting policy computes (auto, cpu, cuda).
-    ``rank`` of ``ranks``: the part that this process takes; ``copies`` and ``workers`` are each rank's own.
+    environments per task. ``workers``: collecting processes. ``steps``: n, vector steps per iteration (a vector step is
+    one step of every environment). ``random_steps``: vector steps of uniform actions without updates.
+    ``updates_per_step``: gradient updates per vector step. ``capacity``, ``per_task``: of the replay; ``device``: where
+    it lies (auto, cpu, cuda). ``stagger``: see `lit_mtrl.envs.vector`. ``overlap``: collect beside the updates.
+    ``policy_device``: where the collecting policy computes (auto, cpu, cuda). ``rank`` of ``ranks``: the part that this
+    process takes; ``copies`` and ``workers`` are each rank's own.
     """
 
     def __init__(
@@ -129,7 +133,9 @@ class DataModule(lightning.LightningDataModule):
         return self.budget // self.epoch_frames
 
     def settle(self, learner: torch.device) -> Place:
-        """Decide where the replay lies and the policy acts if the learner is on ``learner``; raises `ConfigError` if the replay does not fit."""
+        """Decide where the replay lies and the policy acts if the learner is on ``learner``; raises `ConfigError` if
+        the replay does not fit.
+        """
         if self.place is None:
             self.place = place_replay(self.device, learner, self.suite, self.capacity, self.ranks)
             self.policy_device = self._acting_device(learner).type

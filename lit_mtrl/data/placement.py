@@ -18,7 +18,9 @@ from lit_mtrl.policies.acting import EXPLORE, ActingPolicy
 
 DEVICES = ("auto", "cpu", "cuda")
 SHARE = 0.5
-"""``auto`` puts the replay on the learner's GPU if it takes at most so much of what is free there; networks and chunks need the rest."""
+"""``auto`` puts the replay on the learner's GPU if it takes at most so much of what is free there; networks and chunks
+need the rest.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ def transition_bytes(suite: Suite) -> int:
 
 
 def place_replay(wanted: str, learner: torch.device, suite: Suite, capacity: int, ranks: int = 1) -> Place:
-    """Where ``replay.device = wanted`` puts ``capacity`` transitions of every task; raises `ConfigError` if they do not fit there.
+    """Where ``replay.device = wanted`` puts ``capacity`` transitions of every task; raises `ConfigError` if they do not
+    fit there.
 
     Each of ``ranks`` has its part of them: on a GPU of its own, or all on this machine's memory.
     """
@@ -88,7 +91,9 @@ def require_cuda(key: str, wanted: str) -> None:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that a new allocation can have; on the host at most what the control groups leave. None where the system does not say."""
+    """Memory that a new allocation can have; on the host at most what the control groups leave. None where the system
+    does not say.
+    """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     meminfo = Path("/proc/meminfo")
@@ -99,7 +104,9 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def _control_groups(proc: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
-    """What each memory limit on this process leaves, both of version 1 and 2; pages of files count as free, as in MemAvailable."""
+    """What each memory limit on this process leaves, both of version 1 and 2; pages of files count as free, as in
+    MemAvailable.
+    """
     for line in proc.read_text().splitlines() if proc.exists() else ():
         _, controllers, path = line.split(":", 2)
         if not controllers:

@@ -24,7 +24,8 @@ log = logging.getLogger("lit_mtrl")
 
 
 class PerTaskSampler(Sampler):
-    """Draws index pairs (time ``[K, T, b]``, task ``[1, T, 1]``) on ``device``: exactly b per task, times independent of each other.
+    """Draws index pairs (time ``[K, T, b]``, task ``[1, T, 1]``) on ``device``: exactly b per task, times independent
+    of each other.
 
     A buffer's ``batch_size`` is K * T * b; K = ``updates`` is set before each draw.
     """
@@ -54,7 +55,9 @@ class PerTaskSampler(Sampler):
         return {"generator": self.generator.get_state(), "device": self.generator.device.type}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Continue from a state; one from another kind of device seeds the generator, for their states have nothing in common."""
+        """Continue from a state; one from another kind of device seeds the generator, for their states have nothing in
+        common.
+        """
         state, kind = state_dict["generator"], state_dict.get("device", "cpu")
         if kind == self.generator.device.type:
             self.generator.set_state(state)
@@ -70,8 +73,8 @@ class PerTaskSampler(Sampler):
 class PerTaskReplay:
     """Holds the last ``capacity`` transitions of each task on ``device``; a chunk is ``[K, T, b]``.
 
-    ``capacity``: transitions per task. ``per_task``: b, transitions per task and update. ``learner``: where chunks are wanted,
-    None for ``device``; to a GPU they travel through pinned memory.
+    ``capacity``: transitions per task. ``per_task``: b, transitions per task and update. ``learner``: where chunks are
+    wanted, None for ``device``; to a GPU they travel through pinned memory.
     """
 
     def __init__(
@@ -145,8 +148,8 @@ class PerTaskReplay:
     def deal(self, paths: Sequence[Path], part: int, parts: int) -> None:
         """Take a share of what replays of equal length wrote into ``paths``; call it on an empty replay.
 
-        Their transitions in one row, oldest first and in turns, are dealt to ``parts`` replays, of which this is number ``part``; the oldest few
-        that do not divide are dropped, and those that ``capacity`` has no room for.
+        Their transitions in one row, oldest first and in turns, are dealt to ``parts`` replays, of which this is number
+        ``part``; the oldest few that do not divide are dropped, and those that ``capacity`` has no room for.
         """
         if not all((path / "transitions").exists() for path in paths):
             return  # saved during the warm start, empty

@@ -7,7 +7,8 @@ from lit_mtrl.envs.base import Suite
 from lit_mtrl.policies.acting import ActingPolicy
 
 WORKER_FILES, EVALUATOR_FILES = 28, 2
-"""Open files of this process per process that collects (three queues' and a pipe's ends, a batch's tensors) or plays."""
+"""Open files of this process per process that collects (three queues' and a pipe's ends, a batch's tensors) or plays.
+"""
 WORKER_TENSORS, FRAME_BYTES = 24, 160
 """Of the batch that a worker shares: tensors, and bytes of a transition beside observations and action."""
 

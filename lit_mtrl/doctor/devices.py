@@ -52,7 +52,9 @@ def gpus() -> Iterator[Finding]:
 
 
 def ranks() -> Iterator[Finding]:
-    """An all-reduce over gloo, by which ranks on CPUs talk, and over NCCL, by which those on GPUs do; in groups of this process alone."""
+    """An all-reduce over gloo, by which ranks on CPUs talk, and over NCCL, by which those on GPUs do; in groups of this
+    process alone.
+    """
     import torch
     import torch.distributed as dist
 

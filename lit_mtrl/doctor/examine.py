@@ -1,7 +1,7 @@
 """Runs the probes and prints what they find.
 
-Those that import much, or may hang or crash, run in processes of their own, side by side and each within a time limit; what they
-found before they ended badly is kept.
+Those that import much, or may hang or crash, run in processes of their own, side by side and each within a time limit;
+what they found before they ended badly is kept.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ MARK = "finding "
 
 
 def doctor(tracking_uri: str | None = None, as_json: bool = False) -> int:
-    """Print what is found; 0 if something can be trained here, else 1. ``tracking_uri`` None is ``mlflow.db`` in the working directory."""
+    """Print what is found; 0 if something can be trained here, else 1. ``tracking_uri`` None is ``mlflow.db`` in the
+    working directory.
+    """
     found = []
     for finding in examine(tracking_uri):
         found.append(finding)

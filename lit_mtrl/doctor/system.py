@@ -62,7 +62,9 @@ def compiler() -> Iterator[Finding]:
 
 
 def cores() -> Iterator[Finding]:
-    """Cores against processes; these, and PyTorch's threads, are as many as the cores that the scheduler grants, whatever their time."""
+    """Cores against processes; these, and PyTorch's threads, are as many as the cores that the scheduler grants,
+    whatever their time.
+    """
     usable, quota = len(os.sched_getaffinity(0)), cpu_quota()
     workers = " and ".join(f"{min(usable, len(BENCHMARKS[name]))} for {name}" for name in ("mt10", "mt50"))
     found = f"{usable}; collecting processes by default: {workers}"
@@ -76,7 +78,9 @@ def cores() -> Iterator[Finding]:
 
 
 def shared_memory(folder: Path = Path("/dev/shm"), enough: float = 300e6) -> Iterator[Finding]:
-    """Where collection and evaluation each keep the actor's weights (1.5 MB at width 400, 136 MB at 4096), and NCCL its buffers."""
+    """Where collection and evaluation each keep the actor's weights (1.5 MB at width 400, 136 MB at 4096), and NCCL its
+    buffers.
+    """
     if not folder.exists():
         yield Finding("shared memory", MISSING, f"no {folder}", "collector.workers=1 eval.workers=1")
         return

@@ -1,16 +1,17 @@
 """The contract of an environment suite; free of PyTorch and TorchRL, so that evaluation processes start fast.
 
-A **suite** (`Suite`) is a small picklable description: it names its tasks in one-hot order, states sizes, horizon and goals, and
-builds single task environments. It travels to worker processes, which build only the tasks that they own.
+A **suite** (`Suite`) is a small picklable description: it names its tasks in one-hot order, states sizes, horizon and
+goals, and builds single task environments. It travels to worker processes, which build only the tasks that they own.
 
-A **task environment** (`TaskEnv`) is plain NumPy: ``reset(goal)`` starts an episode on one of ``num_goals`` variations and
-``step`` advances it. It never truncates and never resets itself: the horizon belongs to its caller. `reset` must forget
-the past: the same goal and actions give the same episode, whatever was played before.
+A **task environment** (`TaskEnv`) is plain NumPy: ``reset(goal)`` starts an episode on one of ``num_goals`` variations
+and ``step`` advances it. It never truncates and never resets itself: the horizon belongs to its caller. `reset` must
+forget the past: the same goal and actions give the same episode, whatever was played before.
 
-`lit_mtrl.envs.vector.VectorEnv` drives many of them as one TorchRL `EnvBase` of batch size ``[tasks * copies]`` and owns what suites share: goals drawn
-anew at every reset, seeds, truncation at the horizon, the true last observation (under ``next``, taken before the reset),
-success latched over the episode, and episode statistics. A suite with a faster backend overrides `Suite.vector_class` and what `VectorEnv`
-does with task environments: ``_open``, ``_seed``, ``_begin``, ``_advance``, ``_shut``.
+`lit_mtrl.envs.vector.VectorEnv` drives many of them as one TorchRL `EnvBase` of batch size ``[tasks * copies]`` and
+owns what suites share: goals drawn anew at every reset, seeds, truncation at the horizon, the true last observation
+(under ``next``, taken before the reset), success latched over the episode, and episode statistics. A suite with a
+faster backend overrides `Suite.vector_class` and what `VectorEnv` does with task environments: ``_open``, ``_seed``,
+``_begin``, ``_advance``, ``_shut``.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ class Suite(ABC):
         """What a table of results must state: backend, rewards, horizon, goals."""
 
     def check(self) -> None:  # noqa: B027
-        """Raise `ConfigError` on what the installed backend lacks; asked before a run starts, and too slow for the constructor."""
+        """Raise `ConfigError` on what the installed backend lacks; asked before a run starts, and too slow for the
+        constructor.
+        """
 
     def vector_class(self) -> type[VectorEnv] | None:
         """What steps many environments at once, where the suite has something faster than `VectorEnv` itself."""

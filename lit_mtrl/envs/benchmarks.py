@@ -37,7 +37,9 @@ BENCHMARKS = {"mt10": MT10, "mt25": MT25, "mt50": MT50}
 
 
 def task_names(tasks: Sequence[str] | str) -> list[str]:
-    """Names in one-hot order of a list of tasks or of a benchmark; raises `ConfigError` on a benchmark that does not exist."""
+    """Names in one-hot order of a list of tasks or of a benchmark; raises `ConfigError` on a benchmark that does not
+    exist.
+    """
     if isinstance(tasks, str):
         require(tasks in BENCHMARKS, unknown("benchmark.tasks", tasks, BENCHMARKS))
         return list(BENCHMARKS[tasks])

@@ -1,16 +1,19 @@
 """Meta-World v3 stepped in C++ threads by EnvPool, for training at speed; evaluation stays on the official package.
 
-`EnvPool` is the suite `MetaWorld` with another vector environment: one pool per task, all sent to before any is waited for. What `make` and
-`official_vector` build is official. ``benchmarks/backends.py`` measures what follows, task by task.
+`EnvPool` is the suite `MetaWorld` with another vector environment: one pool per task, all sent to before any is waited
+for. What `make` and `official_vector` build is official. ``benchmarks/backends.py`` measures what follows, task by
+task.
 
-NOTE 1: EnvPool 1.2.5 holds MuJoCo 3.6.0, the official package 3.3.0. Under one MuJoCo, observations of most tasks are equal over whole
-        episodes; across the two versions they part by 1e-6 at the first contact, and chaos does the rest. docs/envpool.md lists the tasks.
-NOTE 2: rewards are float32, and those of a few tasks keep the finger pads' first position where the official code refers to the present one (its
-        ``init_left_pad`` is a view). button-press-topdown-wall rewards a closed gripper, the official one an open one: corrected here.
-NOTE 3: EnvPool's reset of `SHIFTED` tasks adds the last goal to the new one, 0.8 m off from the second episode on, so each of their environments
-        is a pool of its own and is built anew for every episode.
-NOTE 4: goals are drawn from the whole continuous space at every reset; ``goals`` is the evaluation's number. Observations are not clipped to the
-        official space; none was seen outside of it.
+NOTE 1: EnvPool 1.2.5 holds MuJoCo 3.6.0, the official package 3.3.0. Under one MuJoCo, observations of most tasks are
+        equal over whole episodes; across the two versions they part by 1e-6 at the first contact, and chaos does the
+        rest. docs/envpool.md lists the tasks.
+NOTE 2: rewards are float32, and those of a few tasks keep the finger pads' first position where the official code
+        refers to the present one (its ``init_left_pad`` is a view). button-press-topdown-wall rewards a closed gripper,
+        the official one an open one: corrected here.
+NOTE 3: EnvPool's reset of `SHIFTED` tasks adds the last goal to the new one, 0.8 m off from the second episode on, so
+        each of their environments is a pool of its own and is built anew for every episode.
+NOTE 4: goals are drawn from the whole continuous space at every reset; ``goals`` is the evaluation's number.
+        Observations are not clipped to the official space; none was seen outside of it.
 NOTE 5: a pool's seed is fixed when it is built. `_seed` therefore drops the pools, and the next reset builds them.
 """
 
@@ -154,7 +157,9 @@ class _Pool:
         )  # EnvPool's own `send` costs as much as a step of one environment
 
     def receive(self) -> list[NDArray]:
-        """The state's arrays, in the order of the ids that were sent; `obs`, `reward`, `success`, `near` are places in it."""
+        """The state's arrays, in the order of the ids that were sent; `obs`, `reward`, `success`, `near` are places in
+        it.
+        """
         return self._pool._recv()
 
     def _build(self) -> Any:

@@ -1,10 +1,10 @@
 """Meta-World v3, the official package, driven one task class at a time: the reference backend.
 
-NOTE 1: goals are those of the official benchmark of the same task list and seed (`metaworld._make_tasks`): one NumPy legacy stream
-        through the tasks in order. The physics is left out while they are drawn, since no task's draw looks at it; a test
-        compares them with the official ones.
-NOTE 2: observations are float32 here; Meta-World computes in float64 and clips what `step` returns to its observation space,
-        but not what `reset` returns.
+NOTE 1: goals are those of the official benchmark of the same task list and seed (`metaworld._make_tasks`): one NumPy
+        legacy stream through the tasks in order. The physics is left out while they are drawn, since no task's draw
+        looks at it; a test compares them with the official ones.
+NOTE 2: observations are float32 here; Meta-World computes in float64 and clips what `step` returns to its observation
+        space, but not what `reset` returns.
 NOTE 3: the goal is visible (``partially_observable=False``), as in the official multi-task benchmarks.
 """
 
@@ -34,8 +34,8 @@ MAX_HORIZON = 500
 class MetaWorld(Suite):
     """A list of Meta-World tasks; see `lit_mtrl.envs.base.Suite`.
 
-    ``tasks``: names without the ``-v3``, in one-hot order. ``goals``: variations per task, drawn from at every reset; 1 is the
-    fixed-goal setting. ``rewards``: ``v2`` or ``v1``. ``seed`` picks the goals.
+    ``tasks``: names without the ``-v3``, in one-hot order. ``goals``: variations per task, drawn from at every reset; 1
+    is the fixed-goal setting. ``rewards``: ``v2`` or ``v1``. ``seed`` picks the goals.
     """
 
     obs_dim, action_dim = 39, 4

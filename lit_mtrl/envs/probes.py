@@ -1,12 +1,15 @@
-"""Probes: tiny multi-task environments whose action values are known in closed form, after those of rejax (Liesen et al.).
+"""Probes: tiny multi-task environments whose action values are known in closed form, after those of rejax (Liesen et
+al.).
 
-An algorithm that misses one of these values has a fault that the kind of probe points at: rewards (`constant`), the use of
-observations (`observation`), discounting over steps (`delay`), the policy's gradient (`action`, `both`), the bootstrap at a
-time limit (`endless`). Every task has a level and a target of its own, so one task's value is wrong for all others.
+An algorithm that misses one of these values has a fault that the kind of probe points at: rewards (`constant`), the use
+of observations (`observation`), discounting over steps (`delay`), the policy's gradient (`action`, `both`), the
+bootstrap at a time limit (`endless`). Every task has a level and a target of its own, so one task's value is wrong for
+all others.
 
-With T tasks, task t = 0 .. T-1 has level l = (-1)^t (t+1)/T and target m = 3/4 l. The observation is ``(signal, phase)``: the signal
-z is drawn from `Probes.signals` with the goal and stays for the episode; the phase is 1 after the first step of `delay`, else 0.
-The action a is one number. The reward r and the value Q of the policy that maximises the return:
+With T tasks, task t = 0 .. T-1 has level l = (-1)^t (t+1)/T and target m = 3/4 l. The observation is ``(signal,
+phase)``: the signal z is drawn from `Probes.signals` with the goal and stays for the episode; the phase is 1 after the
+first step of `delay`, else 0. The action a is one number. The reward r and the value Q of the policy that maximises the
+return:
 
 =============  ======================================  ==========================================
 kind           r                                       Q((z, phase), a)
@@ -19,8 +22,9 @@ kind           r                                       Q((z, phase), a)
 `endless`      l; truncated at the horizon             l / (1 - gamma)
 =============  ======================================  ==========================================
 
-The entropy bonus of a maximum-entropy method counts from the next step on: at temperature alpha and policy entropy H, Q is larger by
-gamma alpha H in phase 0 of `delay` and by gamma alpha H / (1 - gamma) in `endless`, and unchanged in the kinds of one step.
+The entropy bonus of a maximum-entropy method counts from the next step on: at temperature alpha and policy entropy H, Q
+is larger by gamma alpha H in phase 0 of `delay` and by gamma alpha H / (1 - gamma) in `endless`, and unchanged in the
+kinds of one step.
 
 An episode succeeds when it terminates, in `action` and `both` only with |a - m| (or |a - m z|) below `SUCCESS_WITHIN`; `endless`
 never does.
@@ -44,8 +48,8 @@ SUCCESS_WITHIN = 0.25
 class Probes(Suite):
     """One kind of probe for a list of arbitrarily named tasks; see `lit_mtrl.envs.base.Suite`.
 
-    ``goals``: signals per task, evenly spaced in [-1, 1] (1 alone for a single goal). ``seed`` is taken because every suite
-    is given one: nothing here is drawn when the suite is made.
+    ``goals``: signals per task, evenly spaced in [-1, 1] (1 alone for a single goal). ``seed`` is taken because every
+    suite is given one: nothing here is drawn when the suite is made.
     """
 
     obs_dim, action_dim = 2, 1

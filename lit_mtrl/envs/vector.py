@@ -1,9 +1,9 @@
 """The vector environment that runs the task environments of a suite; see `lit_mtrl.envs.base` for the contract.
 
-All tasks begin together after seeding, so all are truncated, and reset, in the same step ever after. **Staggering** spreads this: it shortens the
-first episode after seeding of environment i of N (in the whole suite, task by task) to ``ceil((i + 1) / N * horizon)`` steps, at least one.
-Later episodes have the full horizon and so straddle the iterations in which others end; the first ones are shorter than their
-statistics lead one to expect.
+All tasks begin together after seeding, so all are truncated, and reset, in the same step ever after. **Staggering**
+spreads this: it shortens the first episode after seeding of environment i of N (in the whole suite, task by task) to
+``ceil((i + 1) / N * horizon)`` steps, at least one. Later episodes have the full horizon and so straddle the iterations
+in which others end; the first ones are shorter than their statistics lead one to expect.
 """
 
 # TorchRL's specs take tuples as shapes; their annotations do not say so.
@@ -29,7 +29,8 @@ FLAGS = ("done", "terminated", "truncated")
 
 
 class VectorEnv(EnvBase):
-    """``copies`` environments of each of ``tasks`` (indices into the suite), row ``i * copies + j`` being copy j of ``tasks[i]``.
+    """``copies`` environments of each of ``tasks`` (indices into the suite), row ``i * copies + j`` being copy j of
+    ``tasks[i]``.
 
     Random streams depend on (seed, task, copy) alone, so a task's episodes do not change with the worker that runs it.
     ``stagger`` cuts first episodes short, see the module's text.
@@ -81,7 +82,9 @@ class VectorEnv(EnvBase):
             obs[i] = self._envs[i].reset(int(self._rngs[i].integers(self.suite.num_goals)))
 
     def _advance(self, actions: NDArray, obs: NDArray, reward: NDArray, terminated: NDArray) -> None:
-        """One step of every row; writes into ``obs [rows, d]``, ``reward [rows, 1]`` and ``terminated [rows, 1]``, and latches successes."""
+        """One step of every row; writes into ``obs [rows, d]``, ``reward [rows, 1]`` and ``terminated [rows, 1]``, and
+        latches successes.
+        """
         for i, env in enumerate(self._envs):
             obs[i], reward[i], terminated[i], success = env.step(actions[i])
             self._success[i] |= success
@@ -109,7 +112,9 @@ class VectorEnv(EnvBase):
         return self._out(obs, {key: torch.zeros(len(self._rows), 1, dtype=torch.bool) for key in FLAGS})
 
     def step_and_maybe_reset(self, tensordict: TensorDictBase) -> tuple[TensorDictBase, TensorDictBase]:
-        """As TorchRL's own, to the bit (but for the old action, which it hands on), without checking what a step of ours is made of: half of what a step costs beside physics."""
+        """As TorchRL's own, to the bit (but for the old action, which it hands on), without checking what a step of
+        ours is made of: half of what a step costs beside physics.
+        """
         after = self._step(tensordict)
         done = after["done"]
         if done.any():
@@ -156,5 +161,7 @@ def _true(flags: torch.Tensor) -> list[int]:
 
 
 def first_horizon(suite: Suite, task: int, copy: int, copies: int) -> int:
-    """Steps of the first episode of a staggered environment: at least 1; the suite's last environment has the whole horizon."""
+    """Steps of the first episode of a staggered environment: at least 1; the suite's last environment has the whole
+    horizon.
+    """
     return math.ceil((task * copies + copy + 1) / (len(suite.tasks) * copies) * suite.horizon)

@@ -39,9 +39,11 @@ class Episodes:
 
 
 class Job:
-    """An evaluation under way. Both methods raise `lit_mtrl.evaluation.players.EvaluationError` if one of the processes has died.
+    """An evaluation under way. Both methods raise `lit_mtrl.evaluation.players.EvaluationError` if one of the processes
+    has died.
 
-    ``out``: of this rank's share, zero elsewhere. ``tasks``: those whose results are wanted. All ``ranks`` call the methods.
+    ``out``: of this rank's share, zero elsewhere. ``tasks``: those whose results are wanted. All ``ranks`` call the
+    methods.
     """
 
     def __init__(self, out: NDArray, workers: Sequence[Worker], ranks: Ranks, tasks: Sequence[int]):
@@ -70,7 +72,9 @@ class Job:
 
 
 def processes(workers: int, background: bool = False, ranks: int = 1) -> int:
-    """Processes that play for each of ``ranks`` on this machine, of an `Evaluator` with ``workers``; 0 if this one does."""
+    """Processes that play for each of ``ranks`` on this machine, of an `Evaluator` with ``workers``; 0 if this one
+    does.
+    """
     count = workers or max(1, cores(ranks) // (2 if background else 1))
     return 0 if count == 1 and not background else count
 
@@ -79,12 +83,14 @@ class Evaluator:
     """Plays ``episodes`` episodes of every task with the mean action; episode e starts on goal e mod the suite's goals.
 
     An episode ends at its first success, as in Meta-World's protocol, so returns fall as a policy gets faster.
-    ``workers``: processes, each playing an equal share of the episodes, started at the first evaluation and kept; 0 is one per core. 1 plays
-    in this process. ``background``: leave room for training: 0 is one per two cores, and 1 is a process, too. ``ranks`` share the episodes, and
-    the cores of this machine; each has ``workers``. ``tasks``: numbers of the suite's tasks whose results are wanted, in their order; None is all.
+    ``workers``: processes, each playing an equal share of the episodes, started at the first evaluation and kept; 0 is
+    one per core. 1 plays in this process. ``background``: leave room for training: 0 is one per two cores, and 1 is a
+    process, too. ``ranks`` share the episodes, and the cores of this machine; each has ``workers``. ``tasks``: numbers
+    of the suite's tasks whose results are wanted, in their order; None is all.
 
-    NOTE: the results of some tasks are those of all tasks, bit for bit. Products of matrices are rounded differently in batches of other
-    sizes, so a share in which one of them is played is played whole; shares without any of them are left out.
+    NOTE: the results of some tasks are those of all tasks, bit for bit. Products of matrices are rounded differently in
+    batches of other sizes, so a share in which one of them is played is played whole; shares without any of them are
+    left out.
     """
 
     def __init__(

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 class OfficialEvaluator:
     """Meta-World's own ``evaluation()`` on its own wrapped environments, for comparison with `Evaluator`.
 
-    Same tasks, horizon, rewards and goals; but goals are drawn with replacement, and success is only known per task: ``success`` is ``[T, 1]``
-    and ``lengths`` are NaN. ``workers=1`` steps the tasks in this process, else each has a process. Of several ``ranks`` the first plays it.
-    ``tasks``: numbers of those whose results are wanted; all are played, since they act in one batch.
+    Same tasks, horizon, rewards and goals; but goals are drawn with replacement, and success is only known per task:
+    ``success`` is ``[T, 1]`` and ``lengths`` are NaN. ``workers=1`` steps the tasks in this process, else each has a
+    process. Of several ``ranks`` the first plays it. ``tasks``: numbers of those whose results are wanted; all are
+    played, since they act in one batch.
     """
 
     def __init__(

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 
 class EvaluationError(RuntimeError):
-    """A process that plays evaluation episodes died or could not be started; the message holds its traceback, its exit code or the remedy."""
+    """A process that plays evaluation episodes died or could not be started; the message holds its traceback, its exit
+    code or the remedy.
+    """
 
 
 class Part(NamedTuple):
@@ -62,7 +64,9 @@ class Player:
 
     @torch.inference_mode()
     def play(self) -> list[NDArray]:
-        """Success, return and length ``[3, episodes]`` of each part; the parts advance together so that the policy is batched."""
+        """Success, return and length ``[3, episodes]`` of each part; the parts advance together so that the policy is
+        batched.
+        """
         parts, goals = self.parts, self.suite.num_goals
         out = [np.zeros((3, part.stop - part.first), np.float32) for part in parts]
         episode = [part.first for part in parts]
@@ -92,8 +96,8 @@ class Player:
 
 
 class Worker:
-    """A process with a `Player`. ``suite``: made by `share`; it and ``actor`` are in shared memory, so `play` sends no weights. ``name`` of
-    what it plays, for messages. Raises `EvaluationError` if the system starts no further process.
+    """A process with a `Player`. ``suite``: made by `share`; it and ``actor`` are in shared memory, so `play` sends no
+    weights. ``name`` of what it plays, for messages. Raises `EvaluationError` if the system starts no further process.
 
     ``pipe`` can be read from once the answer is there, or the process has died.
     """
@@ -134,7 +138,8 @@ class Worker:
 
 
 def share(suite: Suite) -> Tensor:
-    """The suite, pickled, uint8 in shared memory: a process that gets more than a pipe holds would be waited for until it has started.
+    """The suite, pickled, uint8 in shared memory: a process that gets more than a pipe holds would be waited for until
+    it has started.
 
     Raises `EvaluationError` if there is no shared memory left.
     """

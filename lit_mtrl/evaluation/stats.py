@@ -3,9 +3,9 @@
 After Agarwal et al. (2021), "Deep Reinforcement Learning at the Edge of the Statistical Precipice". A *score matrix* is
 ``[..., seeds, tasks]``, of floats without NaN (`ValueError`); everything is computed as float64.
 
-NOTE 1: the stratified bootstrap resamples the seeds of every task apart, as if tasks were trained apart. One multi-task agent learns
-        all of them, so where good seeds are good at many tasks the interval of a ``[seeds, tasks]`` matrix is too narrow. A
-        ``[seeds, 1]`` matrix, of means over tasks as in McLean et al. (2025), resamples whole agents.
+NOTE 1: the stratified bootstrap resamples the seeds of every task apart, as if tasks were trained apart. One multi-task
+        agent learns all of them, so where good seeds are good at many tasks the interval of a ``[seeds, tasks]`` matrix
+        is too narrow. A ``[seeds, 1]`` matrix, of means over tasks as in McLean et al. (2025), resamples whole agents.
 NOTE 2: of a single seed there is no interval: its bounds are NaN, not the value.
 """
 
@@ -29,7 +29,9 @@ NUMBERS = 2**22
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic and the bounds of its interval: three floats, or three arrays of one shape; bounds are NaN for one seed."""
+    """A statistic and the bounds of its interval: three floats, or three arrays of one shape; bounds are NaN for one
+    seed.
+    """
 
     value: Any
     low: Any
@@ -37,7 +39,9 @@ class Estimate:
 
 
 def iqm(scores: ArrayLike) -> Floats:
-    """Interquartile mean ``[...]`` over all N seeds and tasks of ``[..., seeds, tasks]``: ``floor(N / 4)`` scores are cut at either end."""
+    """Interquartile mean ``[...]`` over all N seeds and tasks of ``[..., seeds, tasks]``: ``floor(N / 4)`` scores are
+    cut at either end.
+    """
     matrix = _matrix(scores)
     flat = matrix.reshape(*matrix.shape[:-2], -1)
     cut = flat.shape[-1] // 4
@@ -56,7 +60,9 @@ def median(scores: ArrayLike) -> Floats:
 
 
 def optimality_gap(scores: ArrayLike, target: float = 1.0) -> Floats:
-    """By how much ``[..., seeds, tasks]`` falls short of ``target`` in the mean ``[...]``; what is above it makes up for nothing."""
+    """By how much ``[..., seeds, tasks]`` falls short of ``target`` in the mean ``[...]``; what is above it makes up
+    for nothing.
+    """
     return np.maximum(target - _matrix(scores), 0).mean((-2, -1))
 
 
@@ -71,10 +77,11 @@ STATISTICS: dict[str, Callable[..., Floats]] = {
 def estimate(
     scores: ArrayLike, statistic: str = "iqm", level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Estimate:
-    """One of `STATISTICS` of ``[..., seeds, tasks]``, with the percentile interval of a bootstrap stratified by task, ``[...]`` each.
+    """One of `STATISTICS` of ``[..., seeds, tasks]``, with the percentile interval of a bootstrap stratified by task,
+    ``[...]`` each.
 
-    Leading axes, such as evaluations, share the resampled seeds. Raises `ConfigError` on an unknown ``statistic``, a ``level``
-    outside (0, 1) or no ``resamples``.
+    Leading axes, such as evaluations, share the resampled seeds. Raises `ConfigError` on an unknown ``statistic``, a
+    ``level`` outside (0, 1) or no ``resamples``.
     """
     require(statistic in STATISTICS, unknown("statistic", statistic, STATISTICS))
     _check(level, resamples)
@@ -100,7 +107,9 @@ def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> float:
 def estimate_improvement(
     x: ArrayLike, y: ArrayLike, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Estimate:
-    """`probability_of_improvement` with its interval: seeds of both are resampled for every task; NaN if either has one seed."""
+    """`probability_of_improvement` with its interval: seeds of both are resampled for every task; NaN if either has one
+    seed.
+    """
     _check(level, resamples)
     wins = _wins(x, y)
     tasks, n, m = wins.shape
@@ -139,11 +148,12 @@ def estimate_profile(
 
 
 def area_under_curve(frames: ArrayLike, values: ArrayLike, until: float | None = None) -> Floats:
-    """Mean height ``[...]`` of the curves ``values [..., E]`` from the first to the last of ``frames [E]``, by the trapezoidal rule.
+    """Mean height ``[...]`` of the curves ``values [..., E]`` from the first to the last of ``frames [E]``, by the
+    trapezoidal rule.
 
-    ``until`` ends the curves there, at the height between its two neighbours; beyond the last of ``frames`` it changes nothing.
-    Of a single evaluation it is the value. Raises `ValueError` if ``frames`` do not increase, do not fit ``values`` or all
-    lie after ``until``.
+    ``until`` ends the curves there, at the height between its two neighbours; beyond the last of ``frames`` it changes
+    nothing. Of a single evaluation it is the value. Raises `ValueError` if ``frames`` do not increase, do not fit
+    ``values`` or all lie after ``until``.
     """
     at, heights = np.asarray(frames, np.float64), np.asarray(values, np.float64)
     if at.ndim != 1 or not at.size or heights.shape[-1:] != at.shape or not (np.diff(at) > 0).all():
@@ -194,13 +204,17 @@ def _check(level: float, resamples: int) -> None:
 
 
 def _parts(total: int, numbers: int) -> Iterator[slice]:
-    """Slices that cover ``range(total)``, of as many elements as `NUMBERS` allows where each takes ``numbers``; at least one."""
+    """Slices that cover ``range(total)``, of as many elements as `NUMBERS` allows where each takes ``numbers``; at
+    least one.
+    """
     step = max(1, NUMBERS // numbers)
     return (slice(start, min(start + step, total)) for start in range(0, total, step))
 
 
 def _counts(rng: np.random.Generator, part: slice, tasks: int, seeds: int) -> Floats:
-    """How often resamples ``part`` hold each seed of each task: ``[part, tasks, seeds]``, whole numbers, so that sums are exact."""
+    """How often resamples ``part`` hold each seed of each task: ``[part, tasks, seeds]``, whole numbers, so that sums
+    are exact.
+    """
     shape = (part.stop - part.start, tasks)
     return rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=shape).astype(np.float64)
 

@@ -1,9 +1,11 @@
 """What the hidden units of a network do on a batch, without naming its layers.
 
-NOTE 1: a layer is one call of an activation function inside the network (ReLU, tanh, ...). Heads have none, so they do not count; softmax mixes
-        parts and is no unit. McLean et al. (2025) mark layers by hand, and count Soft Modularization's routing probabilities, too.
-NOTE 2: a layer is named after the module with parameters that its values come from; of several, the one called last. A name that is used again
-        gets a number, so a module that is called twice, or activated twice, stays apart from itself.
+NOTE 1: a layer is one call of an activation function inside the network (ReLU, tanh, ...). Heads have none, so they do
+        not count; softmax mixes parts and is no unit. McLean et al. (2025) mark layers by hand, and count Soft
+        Modularization's routing probabilities, too.
+NOTE 2: a layer is named after the module with parameters that its values come from; of several, the one called last. A
+        name that is used again gets a number, so a module that is called twice, or activated twice, stays apart from
+        itself.
 """
 
 from __future__ import annotations
@@ -35,8 +37,8 @@ class Layer:
 def record(net: nn.Module, x: Tensor) -> list[Layer]:
     """The layers of ``net(x)`` in the order of their calls, for ``x [T, b, in]`` whose row t is task t.
 
-    Samples are the axes of sizes T and b, or T * b, or T alone for what depends on the task only; all other axes are units, so each expert has
-    units of its own. Choose b different from T and from the number of experts.
+    Samples are the axes of sizes T and b, or T * b, or T alone for what depends on the task only; all other axes are
+    units, so each expert has units of its own. Choose b different from T and from the number of experts.
     """
     with _Recorder(net, (x.shape[0], x.shape[1])) as recorder:
         net(x)
@@ -44,7 +46,9 @@ def record(net: nn.Module, x: Tensor) -> list[Layer]:
 
 
 class _Recorder(TorchDispatchMode):
-    """Sees every operation below autograd. A tensor's ``_origin`` is the module that it comes from: number of the call, and name."""
+    """Sees every operation below autograd. A tensor's ``_origin`` is the module that it comes from: number of the call,
+    and name.
+    """
 
     def __init__(self, net: nn.Module, rows: tuple[int, int]):
         super().__init__()

@@ -1,11 +1,12 @@
 """CARE: contextual attention-based representation (Sodhani et al., 2021).
 
-NOTE 1: `context`: ``metadata`` is the paper's, a frozen sentence embedding of the task's description through a two-layer projection;
-        ``embedding`` learns the vector instead, as McLean et al. do. Their default is ours.
-NOTE 2: actor and critics each own an encoder that their own loss trains, as in McLean et al.'s code. The original ties the encoder
-        of actor and critic, trains it by the critic's loss alone, and moves its target with 0.05.
+NOTE 1: `context`: ``metadata`` is the paper's, a frozen sentence embedding of the task's description through a
+        two-layer projection; ``embedding`` learns the vector instead, as McLean et al. do. Their default is ours.
+NOTE 2: actor and critics each own an encoder that their own loss trains, as in McLean et al.'s code. The original ties
+        the encoder of actor and critic, trains it by the critic's loss alone, and moves its target with 0.05.
 NOTE 3: experts: 6 for MT10 and 10 for MT50 in the paper; the original's documented commands use 4.
-NOTE 4: the shipped metadata are ours: own descriptions, embedded by all-MiniLM-L6-v2, 384 wide (tools/embed_tasks.py); the original's are RoBERTa's, 768 wide.
+NOTE 4: the shipped metadata are ours: own descriptions, embedded by all-MiniLM-L6-v2, 384 wide (tools/embed_tasks.py);
+        the original's are RoBERTa's, 768 wide.
 NOTE 5: the context goes on linearly (no activation after its last layer), into the attention and the torso alike.
 """
 
@@ -104,7 +105,9 @@ class CARE(nn.Module):
 
 
 def read_metadata(path: str | Path, tasks: Sequence[str]) -> Tensor:
-    """The embeddings ``[T, d]`` of ``tasks``; raises `ConfigError` for a file that is unreadable, lacks one, or has unequal widths."""
+    """The embeddings ``[T, d]`` of ``tasks``; raises `ConfigError` for a file that is unreadable, lacks one, or has
+    unequal widths.
+    """
     require(Path(path).is_file(), f"network.metadata={path}: no such file; null takes the shipped one")
     try:
         content = json.loads(Path(path).read_text())

@@ -45,7 +45,9 @@ class Ensemble(nn.Module):
             return torch.vmap(lambda p: functional_call(self.net, p, (x, task)), in_dims=(self.in_dims,))(params)
 
     def member(self, index: int) -> nn.Module:
-        """Copy ``index`` as a plain network, ``[*batch, in]`` to ``[*batch, out]``; its weights are views of the stacked ones, detached."""
+        """Copy ``index`` as a plain network, ``[*batch, in]`` to ``[*batch, out]``; its weights are views of the
+        stacked ones, detached.
+        """
         own = {
             id(p): nn.Parameter(p.detach() if self.in_dims[name] is None else p.detach()[index])
             for name, p in self.net.named_parameters()

@@ -1,10 +1,11 @@
-"""FiLM: feature-wise linear modulation by the task (Perez et al., 2018), as a multi-task network in McLean et al. (2025).
+"""FiLM: feature-wise linear modulation by the task (Perez et al., 2018), as a multi-task network in McLean et al.
+(2025).
 
-NOTE 1: `modulation`: ``layer`` is one scale and one shift per layer, as in McLean et al.'s and Sodhani et al.'s code; ``feature`` is one
-        per feature and layer, as Perez et al. define it.
-NOTE 2: McLean et al. take the scales as the network's plain output, near 0.1 at the start, three times in a row: what distinguishes
-        observations reaches the torso about a thousand times smaller than in CARE, and learning starts late. ``one_plus`` makes them
-        1 + gamma, as Perez et al. do. The default is McLean et al.'s.
+NOTE 1: `modulation`: ``layer`` is one scale and one shift per layer, as in McLean et al.'s and Sodhani et al.'s code;
+        ``feature`` is one per feature and layer, as Perez et al. define it.
+NOTE 2: McLean et al. take the scales as the network's plain output, near 0.1 at the start, three times in a row: what
+        distinguishes observations reaches the torso about a thousand times smaller than in CARE, and learning starts
+        late. ``one_plus`` makes them 1 + gamma, as Perez et al. do. The default is McLean et al.'s.
 NOTE 3: modulation follows the activation of the hidden layers, and the encoder's linear output.
 """
 
@@ -25,8 +26,9 @@ LAYERS = 3
 class FiLM(nn.Module):
     """``[*, in_dim]`` and task to ``[*, out_dim]``.
 
-    An encoder of three layers, ``expert_width`` wide and ``context_width`` at its end, is scaled and shifted by the task
-    after every layer; with the task's embedding beside it, it goes through ``depth`` layers of ``width`` and one head.
+    An encoder of three layers, ``expert_width`` wide and ``context_width`` at its end, is scaled and shifted by the
+    task after every layer; with the task's embedding beside it, it goes through ``depth`` layers of ``width`` and one
+    head.
     """
 
     def __init__(

@@ -159,12 +159,13 @@ class Norm(nn.LayerNorm):
 
 
 class Torso(nn.Module):
-    """``depth`` hidden layers of ``width`` with ReLU on ``concat(x, one_hot(task))``, or on x alone for ``num_tasks=0``.
+    """``depth`` hidden layers of ``width`` with ReLU on ``concat(x, one_hot(task))``, or on x alone for
+    ``num_tasks=0``.
 
-    ``task_input=embedding``: instead of the one-hot a learnt vector of ``embedding_size`` numbers per task, scaled to length one (Nauman et
-    al., 2025). NOTE: they have one table, moved by the critics' loss, which the actor reads as a constant; here each network has its own.
-    ``skip``: every layer but the first adds its input to its output. ``layer_norm``: the input of every layer but the
-    first is normalised, and so is the result.
+    ``task_input=embedding``: instead of the one-hot a learnt vector of ``embedding_size`` numbers per task, scaled to
+    length one (Nauman et al., 2025). NOTE: they have one table, moved by the critics' loss, which the actor reads as a
+    constant; here each network has its own. ``skip``: every layer but the first adds its input to its output.
+    ``layer_norm``: the input of every layer but the first is normalised, and so is the result.
     """
 
     def __init__(

@@ -10,7 +10,8 @@ from lit_mtrl.nets.layers import Dense, Torso
 class MLP(nn.Module):
     """``[*, in_dim]`` and task to ``[*, out_dim]``: ReLU layers on ``concat(x, one_hot)``, one linear head.
 
-    ``skip``, ``layer_norm``, ``task_input``, ``embedding_size``: see `Torso`. ``head_bound``: the head's weight and bias start in U(-head_bound, head_bound).
+    ``skip``, ``layer_norm``, ``task_input``, ``embedding_size``: see `Torso`. ``head_bound``: the head's weight and
+    bias start in U(-head_bound, head_bound).
     """
 
     def __init__(

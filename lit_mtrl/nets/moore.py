@@ -1,14 +1,18 @@
 """MOORE: mixture of orthogonal experts (Hendawy et al., 2024).
 
-NOTE 1: the experts see the observation alone; the task enters by its weights over the experts and, with ``heads=multi``, by its head.
-NOTE 2: norms get 1e-8 added before the division, as in McLean et al.'s code; the official code adds nothing and gives NaN for an
-        expert whose output is zero. Where an expert depends exactly on those before it, what is left is rounding error: such a
-        residual, below 1e-6 of the expert's own norm, becomes a zero vector here, which keeps gradients finite.
-NOTE 3: `init`: ``he_uniform`` is McLean et al.'s, for experts and task weights (fan-in T), with the head within ``head_bound``. ``official`` is
-        what the authors' code ends up with: PyTorch's defaults for the experts (it resets them after its Xavier initialisation), Glorot-
-        uniform task weights and heads, the latter with PyTorch's default bias.
-NOTE 4: the official log-std range is [-10, 2] and its temperature's learning rate 1e-4; both belong to the actor and the
-        algorithm (``actor.log_std_min``, ``algo.temperature_lr``). The experiments follow McLean et al., who set the first on MT10 only.
+NOTE 1: the experts see the observation alone; the task enters by its weights over the experts and, with
+        ``heads=multi``, by its head.
+NOTE 2: norms get 1e-8 added before the division, as in McLean et al.'s code; the official code adds nothing and gives
+        NaN for an expert whose output is zero. Where an expert depends exactly on those before it, what is left is
+        rounding error: such a residual, below 1e-6 of the expert's own norm, becomes a zero vector here, which keeps
+        gradients finite.
+NOTE 3: `init`: ``he_uniform`` is McLean et al.'s, for experts and task weights (fan-in T), with the head within
+        ``head_bound``. ``official`` is what the authors' code ends up with: PyTorch's defaults for the experts (it
+        resets them after its Xavier initialisation), Glorot- uniform task weights and heads, the latter with PyTorch's
+        default bias.
+NOTE 4: the official log-std range is [-10, 2] and its temperature's learning rate 1e-4; both belong to the actor and
+        the algorithm (``actor.log_std_min``, ``algo.temperature_lr``). The experiments follow McLean et al., who set
+        the first on MT10 only.
 NOTE 5: |v_i| = 1, so the torso's scale before the tanh is the norm of the task's weights.
 """
 

@@ -1,19 +1,21 @@
 """PaCo: parameter-compositional networks, theta_t = Phi w_t (Sun et al., 2022).
 
-`variant`: ``original`` is the paper's and the authors' code; ``mclean`` is the re-implementation of McLean et al. (2025). They differ in
+`variant`: ``original`` is the paper's and the authors' code; ``mclean`` is the re-implementation of McLean et al.
+(2025). They differ in
 
-NOTE 1: original: one w for actor, critics and targets, without bias, started from N(0, 1), moved once per update by the sum of all
-        losses' gradients (`lit_mtrl.nets.sharing`). McLean: a w of its own for the actor and for each critic, a linear layer of the
-        one-hot with bias, he-uniform.
+NOTE 1: original: one w for actor, critics and targets, without bias, started from N(0, 1), moved once per update by the
+        sum of all losses' gradients (`lit_mtrl.nets.sharing`). McLean: a w of its own for the actor and for each
+        critic, a linear layer of the one-hot with bias, he-uniform.
 NOTE 2: original: the K parameter sets start as copies of one. McLean: K independent ones.
-NOTE 3: original: temperatures at most 1, no clipping, mask-out and reset (``algo.log_alpha_max``, ``algo.max_grad_norm``,
-        ``algo.mask_out``, `lit_mtrl.callbacks.paco_reset`). McLean: none of them.
-NOTE 4: hidden layers start he-uniform and the output within ``head_bound`` in both variants; the authors' framework has defaults of its own.
-NOTE 5: the observation carries no one-hot. Where nothing is composed (``composition=none``, for the paper's "actor-only" its critics),
-        the network is the plain `MLP` with one-hot, as in the authors' code.
+NOTE 3: original: temperatures at most 1, no clipping, mask-out and reset (``algo.log_alpha_max``,
+        ``algo.max_grad_norm``, ``algo.mask_out``, `lit_mtrl.callbacks.paco_reset`). McLean: none of them.
+NOTE 4: hidden layers start he-uniform and the output within ``head_bound`` in both variants; the authors' framework has
+        defaults of its own.
+NOTE 5: the observation carries no one-hot. Where nothing is composed (``composition=none``, for the paper's
+        "actor-only" its critics), the network is the plain `MLP` with one-hot, as in the authors' code.
 
-Per-task weights are composed once per task and applied to ``[T, b]`` in one batched matmul: about K times cheaper than mixing the outputs
-of K networks. Single samples with a `task` tensor (acting, evaluation) take the second way.
+Per-task weights are composed once per task and applied to ``[T, b]`` in one batched matmul: about K times cheaper than
+mixing the outputs of K networks. Single samples with a `task` tensor (acting, evaluation) take the second way.
 """
 
 from __future__ import annotations
@@ -37,10 +39,12 @@ INITS = ("random", "one_hot")
 
 
 class PaCo(nn.Module):
-    """``[*, in_dim]`` and task to ``[*, out_dim]``: ``depth`` layers of ``width`` with ReLU, and the output, of K ``parameter_sets``.
+    """``[*, in_dim]`` and task to ``[*, out_dim]``: ``depth`` layers of ``width`` with ReLU, and the output, of K
+    ``parameter_sets``.
 
-    ``composition``: ``all`` layers, the ``output`` layer only (the others are common), or ``none``. ``init`` of w: ``random``, or ``one_hot``
-    (K equal to the number of tasks: every task starts with a parameter set of its own; section 6.3 of the paper).
+    ``composition``: ``all`` layers, the ``output`` layer only (the others are common), or ``none``. ``init`` of w:
+    ``random``, or ``one_hot`` (K equal to the number of tasks: every task starts with a parameter set of its own;
+    section 6.3 of the paper).
     """
 
     def __init__(
@@ -102,9 +106,11 @@ class PaCo(nn.Module):
 
 
 class ComposedDense(nn.Module):
-    """Linear layer whose weight and bias are sums over K sets, ``[K, in, out]`` and ``[K, out]``, weighted by the rows of w ``[T, K]``.
+    """Linear layer whose weight and bias are sums over K sets, ``[K, in, out]`` and ``[K, out]``, weighted by the rows
+    of w ``[T, K]``.
 
-    Weights start in U(-`bound`, `bound`), biases at zero or in U(-`bias_bound`, `bias_bound`); ``identical``: all sets equal.
+    Weights start in U(-`bound`, `bound`), biases at zero or in U(-`bias_bound`, `bias_bound`); ``identical``: all sets
+    equal.
     """
 
     def __init__(

@@ -1,17 +1,18 @@
 """Soft Modularization: a routing network mixes modules, layer by layer (Yang et al., 2020).
 
-`variant`: ``official`` is the authors' code (``ModularGatedCascadeCondNet``), which McLean et al. follow too; ``paper`` is equations 5 to 8.
-They differ in
+`variant`: ``official`` is the authors' code (``ModularGatedCascadeCondNet``), which McLean et al. follow too; ``paper``
+is equations 5 to 8. They differ in
 
-NOTE 1: code: the product of features and task embedding passes two more layers, to the routing width. Paper: it is used as it is.
+NOTE 1: code: the product of features and task embedding passes two more layers, to the routing width. Paper: it is used
+        as it is.
 NOTE 2: code: the features are activated before the first modules. Paper: they are not.
 NOTE 3: code: routing of layer l sees the probabilities of all layers before it. Paper: of the one before it.
 NOTE 4: code: ReLU after the weighted sum. Paper: before it.
-NOTE 5: code: a last set of K probabilities mixes the last modules, and a linear head follows. Paper: the last modules are the heads,
-        and are summed.
+NOTE 5: code: a last set of K probabilities mixes the last modules, and a linear head follows. Paper: the last modules
+        are the heads, and are summed.
 NOTE 6: the task weights of section 4.3 belong to the algorithm (``algo.task_weights``).
-NOTE 7: initialisation follows McLean et al. (he-uniform; routing outputs U(+-1e-3), so that routing starts uniform), not the official
-        code, whose "fan-in" is the output size and whose biases are 0.1.
+NOTE 7: initialisation follows McLean et al. (he-uniform; routing outputs U(+-1e-3), so that routing starts uniform),
+        not the official code, whose "fan-in" is the output size and whose biases are 0.1.
 """
 
 from __future__ import annotations
@@ -91,7 +92,9 @@ class SoftModules(nn.Module):
         return y.view(*x.shape[:-1], -1)
 
     def task_mixture(self, x: Tensor) -> dict[str, Tensor]:
-        """Routing probabilities of each task, means over ``x [T, n, in_dim]``: per layer ``[T, K * K]``, row by row; ``routing output [T, K]``."""
+        """Routing probabilities of each task, means over ``x [T, n, in_dim]``: per layer ``[T, K * K]``, row by row;
+        ``routing output [T, K]``.
+        """
         _, probabilities = self._route(x, None)
         means = [p.view(x.shape[0], -1, p.shape[-1]).mean(1) for p in probabilities]
         names = [f"routing layer {i}" for i in range(1, len(means) + 1)]
@@ -100,7 +103,9 @@ class SoftModules(nn.Module):
         return dict(zip(names, means, strict=True))
 
     def _route(self, x: Tensor, task: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-        """Features ``[n, D]`` and the probabilities of each layer, ``[n, K * K]`` (rows sum to one), the last ``[n, K]``."""
+        """Features ``[n, D]`` and the probabilities of each layer, ``[n, K * K]`` (rows sum to one), the last ``[n,
+        K]``.
+        """
         features = self.features(x)
         gated = features * task_rows(self.task(), x, task)
         features, gated = features.reshape(-1, features.shape[-1]), gated.reshape(-1, gated.shape[-1])

@@ -1,17 +1,18 @@
 """The Gramian of per-task gradients, from what every layer saw and what came back to it.
 
-Row t of a network's data depends on row t of its input alone, so one backward pass of the losses' sum brings every layer the
-gradients of all tasks, row by row. A linear layer's gradient of task t is x_t^T delta_t; the inner products of all pairs follow layer by
-layer, and the Jacobian ``[T, P]`` of all tasks is never held: beside what training keeps anyway (each layer's input), a
-`Tape` keeps each layer's ``delta``, as large as its output, and works on at most `CHUNK` numbers at once. (Where weights are
-composed per task, as PaCo's, that output is the tasks' weights.)
+Row t of a network's data depends on row t of its input alone, so one backward pass of the losses' sum brings every
+layer the gradients of all tasks, row by row. A linear layer's gradient of task t is x_t^T delta_t; the inner products
+of all pairs follow layer by layer, and the Jacobian ``[T, P]`` of all tasks is never held: beside what training keeps
+anyway (each layer's input), a `Tape` keeps each layer's ``delta``, as large as its output, and works on at most `CHUNK`
+numbers at once. (Where weights are composed per task, as PaCo's, that output is the tasks' weights.)
 
-A layer takes part by a method ``gramian(x, delta, shared_only)`` of its own class and by passing its output through `watch`, which its
-input must reach task by task: row t of ``[T, b, d]``, or rows t b to (t + 1) b of ``[T b, d]``. Parameters of anything else still count:
-their gradients, ``[T, P]`` of them, are formed by T backward passes in one. Losses must not mix tasks.
+A layer takes part by a method ``gramian(x, delta, shared_only)`` of its own class and by passing its output through
+`watch`, which its input must reach task by task: row t of ``[T, b, d]``, or rows t b to (t + 1) b of ``[T b, d]``.
+Parameters of anything else still count: their gradients, ``[T, P]`` of them, are formed by T backward passes in one.
+Losses must not mix tasks.
 
-The Gramian of gradients that are averages over ranks is not the average of the ranks' Gramians. Layers get the samples of all ranks, gathered
-at once; that is as much as one rank would have for the whole batch.
+The Gramian of gradients that are averages over ranks is not the average of the ranks' Gramians. Layers get the samples
+of all ranks, gathered at once; that is as much as one rank would have for the whole batch.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ class Tape:
     def gramian(self, losses: Tensor, shared_only: bool = False) -> Tensor:
         """Inner products ``[T, T]`` of the gradients of ``losses [T]``, which `record` saw; the graph is kept.
 
-        ``shared_only``: without the parameters that belong to one task each (heads, embeddings, columns of the one-hot). They
-        change the diagonal alone.
+        ``shared_only``: without the parameters that belong to one task each (heads, embeddings, columns of the
+        one-hot). They change the diagonal alone.
         """
         self._seen = {}
         try:
@@ -89,7 +90,9 @@ class Tape:
         return total + _jacobian_gramian(losses, rest, self.ranks) if rest else total
 
     def _of_all_ranks(self, pairs: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-        """``x [L | 1, T, m, in]``, ``delta [L, T, m, out]`` with the samples of all ranks, of losses that are means over the ranks."""
+        """``x [L | 1, T, m, in]``, ``delta [L, T, m, out]`` with the samples of all ranks, of losses that are means
+        over the ranks.
+        """
         if self.ranks.size == 1 or not pairs:
             return pairs
         tensors = [v for x, delta in pairs for v in (x, delta / self.ranks.size)]
@@ -111,7 +114,8 @@ class Tape:
 
 
 def watch(layer: nn.Module, x: Tensor, y: Tensor, part: str = "") -> Tensor:
-    """``y [*lead, n, out]``, which ``layer`` made of ``x [n, in]`` or ``[*lead, n, in]``; n is T or T times samples, task by task.
+    """``y [*lead, n, out]``, which ``layer`` made of ``x [n, in]`` or ``[*lead, n, in]``; n is T or T times samples,
+    task by task.
 
     ``part`` tells several products of one layer apart.
     """
@@ -155,7 +159,9 @@ class _Watch(torch.autograd.Function):
 
 
 def weight_gramian(x: Tensor, delta: Tensor) -> Tensor:
-    """Inner products ``[T, T]`` of ``x_t^T delta_t``, for ``x [L | 1, T, m, in]`` and ``delta [L, T, m, out]``, summed over L."""
+    """Inner products ``[T, T]`` of ``x_t^T delta_t``, for ``x [L | 1, T, m, in]`` and ``delta [L, T, m, out]``, summed
+    over L.
+    """
     size, tasks, m, out = delta.shape
     rows, width = tasks * m, x.shape[-1]
     if rows * m * (width + out) <= (m + tasks) * width * out and size * rows * rows <= CHUNK:

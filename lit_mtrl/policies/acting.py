@@ -20,11 +20,12 @@ RANDOM, EXPLORE = 0, 1
 class ActingPolicy(nn.Module):
     """Writes ``action`` into a TensorDict with ``observation [B, obs]`` and ``task_id [B]``.
 
-    It travels to the collector's workers. Two buffers are the learner's orders and travel with the weights, and stay on the host:
-    ``phase`` (`RANDOM` for the uniform warm start, `EXPLORE` afterwards) and ``stream``, whose change restarts the noise
-    generator. The generator's seed is ``(stream, first task of the worker)``, so actions neither depend on nor disturb
-    any other random state, and a run that is resumed at the start of a stream repeats it exactly. Noise is drawn on the host
-    whatever the actor's device; on a GPU the actor computes in a stream of its own, beside the learner's.
+    It travels to the collector's workers. Two buffers are the learner's orders and travel with the weights, and stay on
+    the host: ``phase`` (`RANDOM` for the uniform warm start, `EXPLORE` afterwards) and ``stream``, whose change
+    restarts the noise generator. The generator's seed is ``(stream, first task of the worker)``, so actions neither
+    depend on nor disturb any other random state, and a run that is resumed at the start of a stream repeats it exactly.
+    Noise is drawn on the host whatever the actor's device; on a GPU the actor computes in a stream of its own, beside
+    the learner's.
     """
 
     phase: Tensor

@@ -1,4 +1,6 @@
-"""From recorded runs to figures, tables and one HTML page: `write_report` of what `read_folders` or `read_mlflow` has read."""
+"""From recorded runs to figures, tables and one HTML page: `write_report` of what `read_folders` or `read_mlflow` has
+read.
+"""
 
 from lit_mtrl.report.mlflow_runs import find_sweeps, log_report, read_mlflow
 from lit_mtrl.report.runs import read_folder, read_folders

@@ -47,7 +47,9 @@ class Panel:
 
 @dataclass
 class Plan:
-    """What is compared with what. ``labels``: of all groups, in order. ``warnings`` question a comparison, ``notes`` explain it."""
+    """What is compared with what. ``labels``: of all groups, in order. ``warnings`` question a comparison, ``notes``
+    explain it.
+    """
 
     panels: list[Panel]
     keys: list[str]
@@ -65,7 +67,8 @@ def plan(
 ) -> Plan:
     """Group the runs that count: finished ones, or all with evaluations if ``unfinished``; of repetitions the latest.
 
-    Raises `ConfigError` if no run counts, for an unknown key, and for a group of several protocols unless ``mixed_protocols``.
+    Raises `ConfigError` if no run counts, for an unknown key, and for a group of several protocols unless
+    ``mixed_protocols``.
     """
     eligible = [run for run in runs if len(run.frames) and (unfinished or run.status == FINISHED)]
     reached = ", ".join(f"{run.name} {run.status} at {run.last:,} of {run.budget:,} frames" for run in runs[:3])

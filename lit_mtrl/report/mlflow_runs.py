@@ -26,7 +26,8 @@ PARENT = "sweep_parent"
 def read_mlflow(uri: str, experiments: Sequence[str], ui: str = UI) -> list[Recorded]:
     """The runs of ``experiments``, oldest first, without the parents of sweeps; links go to ``ui``.
 
-    Raises `ConfigError`, within seconds, for a store that cannot be read and an experiment that it lacks. Creates no store.
+    Raises `ConfigError`, within seconds, for a store that cannot be read and an experiment that it lacks. Creates no
+    store.
     """
     require_no_credentials("--ui", ui)  # the report's page would have it in every link
     uri = checked_uri(uri)

@@ -43,7 +43,9 @@ th { background: #f3f6f9; font-weight: 600; position: sticky; top: 0; }
 
 @dataclass
 class Section:
-    """A heading with figures, tables (HTML, as `tables.to_html` makes it) and notes; ``files`` are linked, relative to the page."""
+    """A heading with figures, tables (HTML, as `tables.to_html` makes it) and notes; ``files`` are linked, relative to
+    the page.
+    """
 
     anchor: str
     title: str

@@ -33,7 +33,8 @@ def available() -> list[str]:
 
 
 def load(names: Sequence[str]) -> pd.DataFrame:
-    """All rows of the papers, or of CSV files of the same columns given by path, with ``paper`` (authors and year) beside ``source``.
+    """All rows of the papers, or of CSV files of the same columns given by path, with ``paper`` (authors and year)
+    beside ``source``.
 
     Raises `ConfigError` for a paper that does not exist and a file that lacks columns.
     """
@@ -61,7 +62,9 @@ def of_panels(table: pd.DataFrame, panels: Sequence[Panel]) -> pd.DataFrame:
 
 
 def success_rows(table: pd.DataFrame, panel: Panel) -> pd.DataFrame:
-    """The success on the panel's benchmark; of rows with a width only those of widths that were run, if any of them was."""
+    """The success on the panel's benchmark; of rows with a width only those of widths that were run, if any of them
+    was.
+    """
     rows = table[(table["metric"] == "success") & (table["benchmark"] == panel.benchmark)]
     widths = (positive(run, "network.width") for group in panel.groups for run in group.runs)
     matching = rows["width"].isin({float(width) for width in widths if width})
@@ -88,7 +91,9 @@ def name_of(row: dict[str, Any], panel: Panel, name: str | None = None, curve: b
 
 
 def nearest_rows(rows: pd.DataFrame, panel: Panel) -> list[dict[str, Any]]:
-    """For every method, size and protocol the row whose frames are nearest to the panel's; without frames it is the last choice."""
+    """For every method, size and protocol the row whose frames are nearest to the panel's; without frames it is the
+    last choice.
+    """
     order = (rows["frames"] - panel.frames).abs().sort_values(kind="stable", na_position="last").index
     chosen = rows.loc[order].drop_duplicates(["paper", "method", "width", "parameters", *PROTOCOL])
     return chosen.sort_index().to_dict("records")

@@ -1,6 +1,7 @@
 """Recorded runs, read from the folders that ``fit`` leaves behind.
 
-A table's last line without a line end was cut short when the run was killed, and is dropped; so is a last evaluation that lacks tasks.
+A table's last line without a line end was cut short when the run was killed, and is dropped; so is a last evaluation
+that lacks tasks.
 """
 
 # pandas annotates whatever is selected from a table as table, column or array at once.
@@ -43,9 +44,10 @@ FINISHED, UNFINISHED = "finished", "unfinished"
 class Recorded:
     """One run: E evaluations of T tasks, what it was configured with, and how it ended.
 
-    ``labels``: the configuration by dotted key, the tags, ``tasks``, and ``parameters.actor`` and ``.critic`` where known. ``metrics``: for
-    each of `METRICS` that was recorded its frames and values. ``plasticity``: the rows of layer ``total``, or None. ``budget``: frames it was to be
-    trained for, 0 if unknown. ``time``: seconds since 1970 at which it began or was last written to, to tell repetitions apart. ``link``: its page in the MLflow UI.
+    ``labels``: the configuration by dotted key, the tags, ``tasks``, and ``parameters.actor`` and ``.critic`` where
+    known. ``metrics``: for each of `METRICS` that was recorded its frames and values. ``plasticity``: the rows of layer
+    ``total``, or None. ``budget``: frames it was to be trained for, 0 if unknown. ``time``: seconds since 1970 at which
+    it began or was last written to, to tell repetitions apart. ``link``: its page in the MLflow UI.
     """
 
     name: str
@@ -126,7 +128,8 @@ def text(value: Any) -> str:
 
 
 def labels_of(config: dict[str, Any], extra: dict[str, Any], tasks: tuple[str, ...], folder: Path) -> dict[str, Any]:
-    """What a run can be grouped and filtered by; tags of ``extra`` (``run.json``) go before what the configuration leads to.
+    """What a run can be grouped and filtered by; tags of ``extra`` (``run.json``) go before what the configuration
+    leads to.
 
     Raises `ConfigError`, naming the file in ``folder``, for groups, tags and counts of other types.
     """

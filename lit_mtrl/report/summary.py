@@ -21,9 +21,11 @@ PAIR_RESAMPLES = 1000
 
 @dataclass(eq=False)
 class Measured:
-    """A group of n seeds in numbers. ``final [n, T]``: success of every task at the panel's frames; ``end``: its statistic over seeds.
+    """A group of n seeds in numbers. ``final [n, T]``: success of every task at the panel's frames; ``end``: its
+    statistic over seeds.
 
-    ``frames [E]``: evaluations that all seeds have; ``curve``: the statistic at each. ``parameters``: actor and critic, where known.
+    ``frames [E]``: evaluations that all seeds have; ``curve``: the statistic at each. ``parameters``: actor and critic,
+    where known.
     """
 
     group: Group
@@ -68,7 +70,9 @@ def measure(panel: Panel, statistic: str) -> list[Measured]:
 
 
 def over_seeds(scores: NDArray, statistic: str) -> Estimate:
-    """The statistic ``[...]`` of ``scores [..., n, T]``: over seeds, of each one's mean over tasks; the median is over tasks."""
+    """The statistic ``[...]`` of ``scores [..., n, T]``: over seeds, of each one's mean over tasks; the median is over
+    tasks.
+    """
     return estimate(scores if statistic == "median" else scores.mean(-1, keepdims=True), statistic)
 
 
@@ -115,7 +119,9 @@ def task_rows(panel: Panel, measured: Sequence[Measured]) -> pd.DataFrame:
 
 
 def improvement_rows(panel: Panel, measured: Sequence[Measured]) -> pd.DataFrame:
-    """P(row > column) of every ordered pair of groups: a run of the first beats one of the second, in the mean over tasks."""
+    """P(row > column) of every ordered pair of groups: a run of the first beats one of the second, in the mean over
+    tasks.
+    """
     rows: list[dict[str, Any]] = []
     for i, x in enumerate(measured):
         for y in measured[i + 1 :]:

@@ -45,9 +45,10 @@ def write_report(
 ) -> Path:
     """Write ``figures/``, ``tables/`` and ``index.html`` into ``out``; returns the path of the page.
 
-    ``group``: keys to group by, None to find them; ``where``: labels that runs must have; ``statistic``: one of `STATISTICS`;
-    ``published``: names of papers to lay beside the runs. The same runs give the same bytes. Nothing is built from a run's configuration:
-    parameter counts are those that it has recorded. Raises `ConfigError` for what cannot be compared.
+    ``group``: keys to group by, None to find them; ``where``: labels that runs must have; ``statistic``: one of
+    `STATISTICS`; ``published``: names of papers to lay beside the runs. The same runs give the same bytes. Nothing is
+    built from a run's configuration: parameter counts are those that it has recorded. Raises `ConfigError` for what
+    cannot be compared.
     """
     require(statistic in STATISTICS, unknown("--statistic", statistic, STATISTICS))
     require(bool(runs), "no runs to report on; give folders of runs, or an experiment that has some")

@@ -43,7 +43,8 @@ def build_algorithm(cfg: DictConfig, suite: Suite) -> Algorithm:
 
 
 def build_sizes(cfg: DictConfig, suite: Suite) -> Algorithm | None:
-    """The algorithm on PyTorch's meta device: sizes alone, in no time, and without a random number; None of a class that needs values.
+    """The algorithm on PyTorch's meta device: sizes alone, in no time, and without a random number; None of a class
+    that needs values.
 
     `ConfigError` for sizes that no tensor can have.
     """
@@ -58,7 +59,9 @@ def build_sizes(cfg: DictConfig, suite: Suite) -> Algorithm | None:
 
 
 def require_memory(cfg: DictConfig, suite: Suite, learner: torch.device) -> None:
-    """`ConfigError` if networks, gradients and Adam's moments, or the batches of an iteration, are larger than what ``learner`` has free."""
+    """`ConfigError` if networks, gradients and Adam's moments, or the batches of an iteration, are larger than what
+    ``learner`` has free.
+    """
     algorithm = build_sizes(cfg, suite)
     if algorithm is None:
         return
@@ -104,7 +107,8 @@ def build_data(cfg: DictConfig, suite: Suite, algorithm: Algorithm, rank: int = 
 
 
 def default_workers(suite: Suite, ranks: int = 1) -> int:
-    """One collecting process per core, shared by ``ranks``, but no more than tasks; one if the environments have threads of their own.
+    """One collecting process per core, shared by ``ranks``, but no more than tasks; one if the environments have
+    threads of their own.
 
     A run writes it into its configuration: noise depends on it.
     """
@@ -112,7 +116,9 @@ def default_workers(suite: Suite, ranks: int = 1) -> int:
 
 
 def build_trainer(cfg: DictConfig, callbacks: list[Any], epochs: int = -1) -> lightning.Trainer:
-    """Lightning's trainer, without loggers, and without a budget unless ``epochs`` are given; an epoch is ours (a fixed number of frames), a batch is an iteration."""
+    """Lightning's trainer, without loggers, and without a budget unless ``epochs`` are given; an epoch is ours (a fixed
+    number of frames), a batch is an iteration.
+    """
     devices, gpus = cfg.trainer.devices, torch.cuda.device_count()
     require(devices > 0, f"trainer.devices={devices}: 1 or more")
     wanted = cfg.trainer.accelerator in ("gpu", "cuda") or (cfg.trainer.accelerator == "auto" and gpus > 0)
@@ -142,7 +148,9 @@ def build_trainer(cfg: DictConfig, callbacks: list[Any], epochs: int = -1) -> li
 
 
 class _CheckpointFiles(TorchCheckpointIO):
-    """Written beside their names and synced; Lightning writes them elsewhere, moves them, and leaves what a full disk has cut short."""
+    """Written beside their names and synced; Lightning writes them elsewhere, moves them, and leaves what a full disk
+    has cut short.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         content = io.BytesIO()  # through a file, PyTorch would hide why it cannot be written
@@ -152,7 +160,9 @@ class _CheckpointFiles(TorchCheckpointIO):
 
 
 def _environment(devices: int) -> list[Any]:
-    """Who starts ranks, where Lightning's own finding would do harm: SLURM starts none for one device, and its signals must not save from within a step."""
+    """Who starts ranks, where Lightning's own finding would do harm: SLURM starts none for one device, and its signals
+    must not save from within a step.
+    """
     if devices == 1:
         return [LightningEnvironment()]
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []

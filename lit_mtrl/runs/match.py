@@ -34,8 +34,9 @@ def composed(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
 def match_width(cfg: DictConfig) -> tuple[int, str] | None:
     """The width that ``network.match`` in ``cfg`` asks for, and a line that says so; None if it asks for nothing.
 
-    The value is a number of actor parameters, or a network of ``conf/network``, whose actor is counted with its own defaults. The width is
-    the largest whose count is not above that. Actor and critics both get it, as in McLean et al. (2025).
+    The value is a number of actor parameters, or a network of ``conf/network``, whose actor is counted with its own
+    defaults. The width is the largest whose count is not above that. Actor and critics both get it, as in McLean et al.
+    (2025).
 
     Raises `ConfigError` if there is no such width.
     """

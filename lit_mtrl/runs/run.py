@@ -55,7 +55,9 @@ class StoppedError(RuntimeError):
 
 
 class Run:
-    """A run that is ready to train: agent, data module and Lightning trainer. One of its ranks, if it has several; the first writes."""
+    """A run that is ready to train: agent, data module and Lightning trainer. One of its ranks, if it has several; the
+    first writes.
+    """
 
     def __init__(self, cfg: DictConfig, saved: Saved | None = None):
         """Build everything and touch no file; with ``saved``, the run in ``output_dir`` will be continued from it."""
@@ -121,8 +123,9 @@ class Run:
     def fit(self) -> None:
         """Train to the end of the budget.
 
-        Raises `ConfigError` and leaves nothing behind if the ranks, started by somebody else, were not started with the same configuration,
-        and `lit_mtrl.core.signals.Ended` if a signal has ended it: at once, or with several ranks before the next iteration, and at once at a second.
+        Raises `ConfigError` and leaves nothing behind if the ranks, started by somebody else, were not started with the
+        same configuration, and `lit_mtrl.core.signals.Ended` if a signal has ended it: at once, or with several ranks
+        before the next iteration, and at once at a second.
         """
         strategy = self.trainer.strategy
         if isinstance(strategy, RanksStrategy):
@@ -159,7 +162,8 @@ class Run:
 
     @contextmanager
     def _records(self) -> Iterator[None]:
-        """The run's folder, which the caller holds: configuration, tags, log, tables that end at the checkpoint, and loggers that are connected.
+        """The run's folder, which the caller holds: configuration, tags, log, tables that end at the checkpoint, and
+        loggers that are connected.
 
         An error of the disk, or of a file in the folder, is raised as a `StoppedError` after it has been logged.
         """
@@ -252,8 +256,9 @@ def _prepare_ranks(trainer: lightning.Trainer, cfg: DictConfig) -> None:
 def _stop_together(trainer: lightning.Trainer, came: Sequence[int]) -> None:
     """Stop all ranks before the next iteration once a signal has come to the first.
 
-    Lightning's own handlers, which are not installed, talk to the other ranks from within, wherever the signal finds them; two ranks then
-    wait for each other. But it asks the first rank before every iteration whether it has been told to stop, and there alone is it told.
+    Lightning's own handlers, which are not installed, talk to the other ranks from within, wherever the signal finds
+    them; two ranks then wait for each other. But it asks the first rank before every iteration whether it has been told
+    to stop, and there alone is it told.
     """
     connector, loop = trainer._signal_connector, trainer.fit_loop.epoch_loop
     ask = loop._broadcast_sigterm_tensor

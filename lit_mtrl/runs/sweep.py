@@ -1,7 +1,7 @@
 """``fit --multirun``: Hydra's sweepers and launchers, every job a fresh process.
 
-A job whose run is finished is skipped, and one that was stopped is continued, so the same command again does what is missing. Jobs that
-run at the same time get different GPUs, or share them evenly where there are fewer.
+A job whose run is finished is skipped, and one that was stopped is continued, so the same command again does what is
+missing. Jobs that run at the same time get different GPUs, or share them evenly where there are fewer.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 def launch(configs: Sequence[str], overrides: Sequence[str]) -> int:
     """One run per combination of the comma-separated values, and of those that a study sweeps; 0 if all succeeded.
 
-    A run's name gets the swept keys and values appended where names would not differ otherwise, unless ``run_name`` itself is given.
+    A run's name gets the swept keys and values appended where names would not differ otherwise, unless ``run_name``
+    itself is given.
     """
     overrides = _with_study(configs, overrides)
     swept, own, searched, jobs = _jobs(configs, overrides)
@@ -84,7 +85,8 @@ def launch(configs: Sequence[str], overrides: Sequence[str]) -> int:
 
 
 def print_configs(configs: Sequence[str], overrides: Sequence[str]) -> int:
-    """Print the configuration of every job that `launch` would run, as YAML documents, each after a comment with its overrides.
+    """Print the configuration of every job that `launch` would run, as YAML documents, each after a comment with its
+    overrides.
 
     Of a sweeper that searches, which chooses values as it goes, that of a job without what is swept.
     """
@@ -142,9 +144,11 @@ def job(_: DictConfig) -> float | None:
 
 @contextmanager
 def placed(cfg: DictConfig) -> Iterator[dict[str, str]]:
-    """The environment of the process that trains ``cfg``: it sees ``trainer.devices`` GPUs, those on which the fewest jobs of this user run.
+    """The environment of the process that trains ``cfg``: it sees ``trainer.devices`` GPUs, those on which the fewest
+    jobs of this user run.
 
-    It sees what this process sees where it asks for all GPUs, for certain ones or for none, and in a job of submitit, which places its own.
+    It sees what this process sees where it asks for all GPUs, for certain ones or for none, and in a job of submitit,
+    which places its own.
     """
     environment, wanted = dict(os.environ), cfg.trainer.devices
     ours = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and isinstance(wanted, int)
@@ -158,7 +162,9 @@ def placed(cfg: DictConfig) -> Iterator[dict[str, str]]:
 
 
 def visible_gpus() -> list[str]:
-    """What ``CUDA_VISIBLE_DEVICES`` may hold: numbers, or what it holds here. CUDA is left alone where NVIDIA's driver can be asked otherwise."""
+    """What ``CUDA_VISIBLE_DEVICES`` may hold: numbers, or what it holds here. CUDA is left alone where NVIDIA's driver
+    can be asked otherwise.
+    """
     import torch
 
     count = torch.cuda.device_count()
@@ -179,7 +185,9 @@ def final_success(cfg: DictConfig) -> float | None:
 
 
 def _jobs(configs: Sequence[str], overrides: Sequence[str]) -> tuple[list[str], list[str], bool, list[list[str]]]:
-    """Swept keys, overrides but Hydra's own, whether a sweeper searches, and the overrides of every job (of one, if it does)."""
+    """Swept keys, overrides but Hydra's own, whether a sweeper searches, and the overrides of every job (of one, if it
+    does).
+    """
     swept = swept_keys(overrides)
     require(bool(swept), "--multirun: give at least one key several values, such as seed=0,1,2")
     own = [text for text in overrides if not text.startswith("hydra")]
@@ -241,7 +249,9 @@ def _with_study(configs: Sequence[str], overrides: Sequence[str]) -> list[str]:
 
 
 def _job_config(configs: Sequence[str], overrides: Sequence[str], slug: Sequence[str]) -> DictConfig:
-    """The configuration of one job; its run's name has the values of the keys in ``slug``, before the seed if that is its end."""
+    """The configuration of one job; its run's name has the values of the keys in ``slug``, before the seed if that is
+    its end.
+    """
     configs, own = split_experiment(configs, overrides)
     cfg = composed(configs, own)
     ending = "-".join(_short(text) for text in own if _key(text) in slug)
@@ -272,7 +282,9 @@ def _prefix(key: str) -> str:
 
 
 def _open_parents(cfgs: Sequence[DictConfig], command: str) -> list[Any]:
-    """Store, experiments and one parent run in each, made once before jobs start; those of the same sweep before, if there are."""
+    """Store, experiments and one parent run in each, made once before jobs start; those of the same sweep before, if
+    there are.
+    """
     parents = []
     for name in dict.fromkeys(str(cfg.experiment_name) for cfg in cfgs):
         cfg = next(cfg for cfg in cfgs if cfg.experiment_name == name)

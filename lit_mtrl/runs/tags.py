@@ -47,7 +47,9 @@ def counts(algorithm: Algorithm) -> dict[str, int]:
 
 
 def build_logger(cfg: DictConfig, labels: dict[str, Any], checkpoint: dict[str, Any] | None) -> Any:
-    """The logger of the ``logger`` group, on the checkpoint's run if there is one, below the sweep's run if it belongs to one."""
+    """The logger of the ``logger`` group, on the checkpoint's run if there is one, below the sweep's run if it belongs
+    to one.
+    """
     parent = json.loads(os.environ.get(PARENTS, "{}")).get(cfg.experiment_name)
     return make(
         cfg.logger,
@@ -98,7 +100,9 @@ def _weighting_tag(cfg: DictConfig) -> str:
 
 
 def git_commit() -> str:
-    """``$LIT_MTRL_COMMIT``, which an image without a repository has, else what git says of this checkout; ``unknown`` without either."""
+    """``$LIT_MTRL_COMMIT``, which an image without a repository has, else what git says of this checkout; ``unknown``
+    without either.
+    """
     return os.environ.get("LIT_MTRL_COMMIT") or _git("describe", "--always", "--dirty", "--abbrev=12") or "unknown"
 
 

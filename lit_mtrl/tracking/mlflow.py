@@ -36,25 +36,28 @@ log = logging.getLogger(__name__)
 PARAMS, VALUE = 100, 500
 """MLflow's limits: parameters or tags in a request, characters of a value."""
 FLUSH, BRIEF = 60.0, 15.0
-"""Seconds that `MLflowLogger.finalize` waits for what is queued; after an interrupt or SIGTERM, which are followed by SIGKILL."""
+"""Seconds that `MLflowLogger.finalize` waits for what is queued; after an interrupt or SIGTERM, which are followed by
+SIGKILL.
+"""
 STATUS = {"success": "FINISHED", "finished": "FINISHED", "killed": "KILLED"}
 
 
 class MLflowLogger(Logger):
     """One MLflow run: parameters and tags at its start, then metrics over frames, and files.
 
-    `connect` opens store, experiment and run; call it before training. Metrics and files are then written to ``mlflow.queue`` in ``folder``
-    (`lit_mtrl.tracking.queue`), and a background thread sends them in order. A store that fails during training does not stop it and is tried
-    again; what it has not taken when `finalize` stops waiting stays in the queue for the next logger of the same folder and run.
+    `connect` opens store, experiment and run; call it before training. Metrics and files are then written to
+    ``mlflow.queue`` in ``folder`` (`lit_mtrl.tracking.queue`), and a background thread sends them in order. A store
+    that fails during training does not stop it and is tried again; what it has not taken when `finalize` stops waiting
+    stays in the queue for the next logger of the same folder and run.
 
     ``tracking_uri``: ``sqlite:///PATH``, a server's ``http://`` address, or another database MLflow knows; None is
-    ``mlflow.db`` in the working directory. The files of an SQLite store lie in ``mlartifacts`` beside it.
-    ``run_id``: the run of a checkpoint at ``done`` frames, to be continued; `connect` sets it for a new run. ``unique``: a tag; the
-    experiment's latest run with the same value of it is continued, if there is one. ``replaces``: a run that died before its first
-    checkpoint; it becomes KILLED.
+    ``mlflow.db`` in the working directory. The files of an SQLite store lie in ``mlartifacts`` beside it. ``run_id``:
+    the run of a checkpoint at ``done`` frames, to be continued; `connect` sets it for a new run. ``unique``: a tag; the
+    experiment's latest run with the same value of it is continued, if there is one. ``replaces``: a run that died
+    before its first checkpoint; it becomes KILLED.
 
-    MLflow cannot delete points. What a killed run logged beyond its last checkpoint stays, and is not logged again when the continued run
-    repeats it; only times differ then.
+    MLflow cannot delete points. What a killed run logged beyond its last checkpoint stays, and is not logged again when
+    the continued run repeats it; only times differ then.
 
     Raises `ConfigError` for a ``tracking_uri`` that MLflow does not support, or that holds a password.
     """

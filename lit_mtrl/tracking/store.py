@@ -1,4 +1,6 @@
-"""What MLflow stores need and MLflow lacks: errors within seconds, safe creation by parallel jobs, paths with any character."""
+"""What MLflow stores need and MLflow lacks: errors within seconds, safe creation by parallel jobs, paths with any
+character.
+"""
 
 from __future__ import annotations
 
@@ -64,8 +66,8 @@ def database_of(uri: str) -> Path | None:
 def client_uri(uri: str) -> str:
     """A checked address as MLflow must be given it; `ConfigError` if the path cannot be written so.
 
-    SQLAlchemy cuts a path at ``?`` and, from version 2.1 on, reads percent codes in it. With the driver's name in the address MLflow does not
-    try to make the folder of the path as it is written.
+    SQLAlchemy cuts a path at ``?`` and, from version 2.1 on, reads percent codes in it. With the driver's name in the
+    address MLflow does not try to make the folder of the path as it is written.
     """
     database = database_of(uri)
     if database is None or not set("%?") & set(str(database)):
@@ -80,7 +82,9 @@ def client_uri(uri: str) -> str:
 
 @contextlib.contextmanager
 def locked(database: Path) -> Iterator[None]:
-    """Hold ``<database>.lock``; `ConfigError` if it, the database, their folder or that of the runs' files cannot be written."""
+    """Hold ``<database>.lock``; `ConfigError` if it, the database, their folder or that of the runs' files cannot be
+    written.
+    """
     reason = store_denied(database)
     require(reason is None, unusable(f"{SQLITE}{database}", str(reason)))
     database.parent.mkdir(parents=True, exist_ok=True)

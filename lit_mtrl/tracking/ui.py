@@ -24,14 +24,16 @@ choose("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
 choose("mlflow.assistant.panelOpen_v1", "false");
 location.replace("./#/experiments");
 </script>"""
-"""MLflow opens with pages on language models and a chat; a browser that has not chosen otherwise gets those on training runs."""
+"""MLflow opens with pages on language models and a chat; a browser that has not chosen otherwise gets those on training
+runs.
+"""
 
 
 def serve(uri: str | None, port: int = 5000, host: str = "127.0.0.1") -> int:
     """Serve the store until Ctrl-C or SIGTERM, then return 0; prints the address as soon as it answers.
 
-    ``uri``: ``sqlite:///PATH`` or another database MLflow knows; None is ``mlflow.db`` in the working directory, as for `fit`.
-    ``port``: 0 takes a free one. Raises `ConfigError` if there is no such store or the port cannot be had.
+    ``uri``: ``sqlite:///PATH`` or another database MLflow knows; None is ``mlflow.db`` in the working directory, as for
+    `fit`. ``port``: 0 takes a free one. Raises `ConfigError` if there is no such store or the port cannot be had.
     """
     require(0 <= port <= 65535, f"--port {port}: 0 to 65535")
     uri = _checked(uri or f"{SQLITE}mlflow.db")

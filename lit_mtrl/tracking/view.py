@@ -1,7 +1,8 @@
-"""What makes MLflow's own pages useful at once: an experiment's note, and a saved view with the right columns, charts and grouping.
+"""What makes MLflow's own pages useful at once: an experiment's note, and a saved view with the right columns, charts
+and grouping.
 
-A saved view is a tag of the experiment in the form that MLflow's page itself writes, which is not documented. A version of MLflow that does not
-know it ignores it.
+A saved view is a tag of the experiment in the form that MLflow's page itself writes, which is not documented. A version
+of MLflow that does not know it ignores it.
 """
 
 from __future__ import annotations

@@ -35,8 +35,9 @@ class Agent(lightning.LightningModule):
     """Trains an algorithm; one `training_step` is one iteration (K updates), counted in frames.
 
     ``tasks``: names in one-hot order. ``config``: the resolved configuration as plain types, saved in every checkpoint.
-    ``engine``, ``precision``: see `lit_mtrl.training.engine.Engine`. ``log_frames``: training metrics are logged once in so many frames, averaged over the iterations between.
-    ``iteration`` holds the last iteration's metrics for callbacks, ``"<objective>/<key>"`` to T values, or one.
+    ``engine``, ``precision``: see `lit_mtrl.training.engine.Engine`. ``log_frames``: training metrics are logged once
+    in so many frames, averaged over the iterations between. ``iteration`` holds the last iteration's metrics for
+    callbacks, ``"<objective>/<key>"`` to T values, or one.
     """
 
     def __init__(

@@ -1,8 +1,9 @@
 """Runs K updates of an algorithm on one chunk without a host synchronisation.
 
-Modes: ``eager``, one operation at a time; ``compile``, losses and their gradients compiled by TorchInductor; ``cudagraph``, whole updates
-replayed as CUDA graphs; ``compile+cudagraph``, graphs of compiled losses. All give the same numbers up to rounding. Objectives whose
-weighting reads a Gramian are not compiled (their layers are watched); they are recorded in graphs like all others.
+Modes: ``eager``, one operation at a time; ``compile``, losses and their gradients compiled by TorchInductor;
+``cudagraph``, whole updates replayed as CUDA graphs; ``compile+cudagraph``, graphs of compiled losses. All give the
+same numbers up to rounding. Objectives whose weighting reads a Gramian are not compiled (their layers are watched);
+they are recorded in graphs like all others.
 """
 
 from __future__ import annotations
@@ -31,15 +32,17 @@ log = logging.getLogger("lit_mtrl")
 class Engine:
     """Optimizers, gradient clipping, weightings and metrics around an algorithm's objectives.
 
-    ``weightings`` maps objective names to `Weighting`; objectives that it does not name are averaged over tasks. ``mode`` is how an
-    update is executed, ``auto`` for ``cudagraph`` on a GPU and ``eager`` elsewhere. ``precision`` of the networks' products: ``tf32``
-    (GPUs; for the whole process), or ``bf16`` by autocast, parameters and everything behind the networks' outputs staying as they are.
-    ``optimizers`` are the objectives', under their names, and ``"<objective>/weighting"`` for weightings that learn.
+    ``weightings`` maps objective names to `Weighting`; objectives that it does not name are averaged over tasks.
+    ``mode`` is how an update is executed, ``auto`` for ``cudagraph`` on a GPU and ``eager`` elsewhere. ``precision`` of
+    the networks' products: ``tf32`` (GPUs; for the whole process), or ``bf16`` by autocast, parameters and everything
+    behind the networks' outputs staying as they are. ``optimizers`` are the objectives', under their names, and
+    ``"<objective>/weighting"`` for weightings that learn.
 
-    ``ranks``: with several, each calls the engine with its own part of every batch; gradients, and the losses and Gramians that weightings
-    see, are averages over them. There is one all-reduce for an objective's gradients, those of what it shares included; before it
-    one for the losses, if the weighting looks at them, and for a Gramian one all-gather of what its layers saw.
-    ``backward``: puts averaged gradients into ``.grad`` itself (PyTorch's DDP); None for the engine's own all-reduce.
+    ``ranks``: with several, each calls the engine with its own part of every batch; gradients, and the losses and
+    Gramians that weightings see, are averages over them. There is one all-reduce for an objective's gradients, those of
+    what it shares included; before it one for the losses, if the weighting looks at them, and for a Gramian one
+    all-gather of what its layers saw. ``backward``: puts averaged gradients into ``.grad`` itself (PyTorch's DDP); None
+    for the engine's own all-reduce.
 
     Raises `ConfigError` on a mode or precision that the device does not have.
     """
@@ -99,9 +102,9 @@ class Engine:
         """K updates on ``chunk [K, T, b]``, already on the learner's device.
 
         Returns the means over the updates of the per-task metrics, ``"<objective>/<key>" [T]``, and of the scalar ones,
-        ``"<objective>/grad_norm" []``, with ``"<objective>/param_norm" []`` after the last update. ``"<objective>/finite"``
-        is the share of updates in which the task's loss was finite, and its gradient, if a weighting looks at it: the task with the
-        smallest broke first.
+        ``"<objective>/grad_norm" []``, with ``"<objective>/param_norm" []`` after the last update.
+        ``"<objective>/finite"`` is the share of updates in which the task's loss was finite, and its gradient, if a
+        weighting looks at it: the task with the smallest broke first.
         """
         chunk = chunk.copy()
         self.algorithm.draw(chunk)

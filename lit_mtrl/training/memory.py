@@ -12,10 +12,11 @@ ALIGNED = 16
 
 
 class GradientMemory:
-    """Memory for the gradients of ``own`` parameters, and before them of ``shared`` ones: one vector ``flat``, with ``own`` views of the parameters' shapes.
+    """Memory for the gradients of ``own`` parameters, and before them of ``shared`` ones: one vector ``flat``, with
+    ``own`` views of the parameters' shapes.
 
-    Views have the parameters' own layout: fused Adam on the CPU reads memory linearly, whatever a gradient's strides. Between
-    them is padding, always zero, so that each begins where a cache line does.
+    Views have the parameters' own layout: fused Adam on the CPU reads memory linearly, whatever a gradient's strides.
+    Between them is padding, always zero, so that each begins where a cache line does.
     """
 
     def __init__(self, own: Sequence[nn.Parameter], shared: Sequence[nn.Parameter] = (), memory: Tensor | None = None):

@@ -1,7 +1,7 @@
 """How an update is executed: losses compiled by TorchInductor, whole updates recorded as CUDA graphs.
 
-Neither changes what is computed. Random numbers are drawn before an update (`lit_mtrl.algos.base.Algorithm.draw`), so that it is a
-function of its batch, the parameters and the optimizers' state.
+Neither changes what is computed. Random numbers are drawn before an update (`lit_mtrl.algos.base.Algorithm.draw`), so
+that it is a function of its batch, the parameters and the optimizers' state.
 """
 
 from __future__ import annotations
@@ -23,13 +23,17 @@ log = logging.getLogger("lit_mtrl")
 MODES = ("eager", "compile", "cudagraph", "compile+cudagraph")
 PRECISIONS = ("fp32", "tf32", "bf16")
 WARM_UP = 3
-"""Updates of each kind that run eagerly before one is recorded: optimizers make their state, libraries their workspaces."""
+"""Updates of each kind that run eagerly before one is recorded: optimizers make their state, libraries their
+workspaces.
+"""
 
 Loss = Callable[[TensorDictBase], TensorDict]
 
 
 def resolve_mode(mode: str, precision: str, device: str) -> str:
-    """The mode that ``mode`` (possibly ``auto``) is on a device of type ``device``; `ConfigError` if it, or the precision, does not exist there."""
+    """The mode that ``mode`` (possibly ``auto``) is on a device of type ``device``; `ConfigError` if it, or the
+    precision, does not exist there.
+    """
     require(mode in ("auto", *MODES), unknown("engine.mode", mode, ("auto", *MODES)))
     require(precision in PRECISIONS, unknown("engine.precision", precision, PRECISIONS))
     gpu = device == "cuda"
@@ -65,10 +69,12 @@ class Compiler:
 
 
 class Graphs:
-    """Updates as CUDA graphs: one graph for each set of objectives that are due together, replayed on buffers of its own.
+    """Updates as CUDA graphs: one graph for each set of objectives that are due together, replayed on buffers of its
+    own.
 
-    ``update(due, batch)`` is recorded after `WARM_UP` ordinary calls; it must not wait for the device, and leave its results in tensors
-    that it made before. ``optimizers`` are those that it steps. If recording fails, one warning, and updates run eagerly from then on.
+    ``update(due, batch)`` is recorded after `WARM_UP` ordinary calls; it must not wait for the device, and leave its
+    results in tensors that it made before. ``optimizers`` are those that it steps. If recording fails, one warning, and
+    updates run eagerly from then on.
     """
 
     def __init__(
@@ -113,7 +119,8 @@ class Graphs:
 
     def _record(self, due: tuple[str, ...], batch: TensorDictBase) -> Callable[[], object]:
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
-        # Fused Adam keeps its step count on the device in any case; Adam asks for the flag while it is recorded, and warns of it otherwise.
+        # Fused Adam keeps its step count on the device in any case; Adam asks for the flag while it is recorded, and
+        # warns of it otherwise.
         for group in groups:
             group["capturable"] = True
         try:
@@ -124,7 +131,9 @@ class Graphs:
 
 
 class Lane:
-    """The stream on which updates are tried and recorded; libraries and autograd remember the one that they were first used on."""
+    """The stream on which updates are tried and recorded; libraries and autograd remember the one that they were first
+    used on.
+    """
 
     def __init__(self) -> None:
         self._stream = torch.cuda.Stream()
@@ -140,8 +149,8 @@ class Lane:
     def record(self, call: Callable[[], None]) -> Callable[[], object]:
         """What ``call`` does on the device, without doing it now."""
         graph = torch.cuda.CUDAGraph()
-        # A recording that cannot be ended would leave its stream the present one. Other threads may go on using the device: the one that
-        # collects data does.
+        # A recording that cannot be ended would leave its stream the present one. Other threads may go on using the
+        # device: the one that collects data does.
         with (
             torch.cuda.stream(torch.cuda.current_stream()),
             torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),

@@ -49,12 +49,16 @@ class RanksStrategy(DDPStrategy):
         self._launcher = _Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
 
     def watch_no_more(self) -> None:
-        """Lightning kills this process within five seconds after another rank has ended badly; here it is ending itself, and may take longer."""
+        """Lightning kills this process within five seconds after another rank has ended badly; here it is ending
+        itself, and may take longer.
+        """
         if isinstance(self._launcher, _Launcher):
             self._launcher.procs.clear()
 
     def end_others(self, patience: float) -> None:
-        """Wait ``patience`` seconds for the ranks that this process has started, if it has, and kill those that are left."""
+        """Wait ``patience`` seconds for the ranks that this process has started, if it has, and kill those that are
+        left.
+        """
         until = time.monotonic() + patience
         for process in getattr(self._launcher, "others", ()):
             with suppress(subprocess.TimeoutExpired):
@@ -95,7 +99,9 @@ STRATEGIES = {"ddp": FlatDDP, "ddp_find_unused_parameters_true": HookedDDP}
 
 
 def choose_strategy(name: str, several: bool) -> Strategy | str:
-    """What Lightning's trainer gets for ``trainer.strategy = name``; ``auto`` is ``ddp`` where there are ``several`` devices."""
+    """What Lightning's trainer gets for ``trainer.strategy = name``; ``auto`` is ``ddp`` where there are ``several``
+    devices.
+    """
     require(name in ("auto", *STRATEGIES), unknown("trainer.strategy", name, ("auto", *STRATEGIES)))
     return STRATEGIES["ddp" if name == "auto" else name]() if several else "auto"
 

@@ -9,17 +9,19 @@ from lit_mtrl.core.errors import require
 
 
 class Weighting(nn.Module):
-    """Weights ``[T]`` for the tasks' losses; the engine then runs one ordinary backward of ``(weights * losses).sum()``.
+    """Weights ``[T]`` for the tasks' losses; the engine then runs one ordinary backward of ``(weights *
+    losses).sum()``.
 
-    Made with ``num_tasks`` and the yaml's values; a `ConfigError` it raises starts with the key, such as ``c=1.2: ...``. What it
-    remembers from update to update are buffers and parameters, so that it is part of checkpoints. It must not wait for the device.
+    Made with ``num_tasks`` and the yaml's values; a `ConfigError` it raises starts with the key, such as ``c=1.2:
+    ...``. What it remembers from update to update are buffers and parameters, so that it is part of checkpoints. It
+    must not wait for the device.
 
-    ``reads_losses``: `forward` looks at the losses; if not, they may be those of one rank alone.
-    ``reads_gramian``: `forward` gets the inner products of the tasks' gradients; ``shared_only``: of shared parameters only.
-    ``floor``: losses must be above it, None for any; the engine counts those that are not, and the run says so.
+    ``reads_losses``: `forward` looks at the losses; if not, they may be those of one rank alone. ``reads_gramian``:
+    `forward` gets the inner products of the tasks' gradients; ``shared_only``: of shared parameters only. ``floor``:
+    losses must be above it, None for any; the engine counts those that are not, and the run says so.
 
-    A weighting that learns has an `optimizer`, which steps after the objective's. `forward` sets its gradients; or `learn`, if
-    ``evaluates_again``.
+    A weighting that learns has an `optimizer`, which steps after the objective's. `forward` sets its gradients; or
+    `learn`, if ``evaluates_again``.
     """
 
     reads_losses = True

@@ -3,10 +3,13 @@
 With g0 the mean gradient, d maximises min_i <g_i, d> under |d - g0| <= c |g0|. By its dual, d = g0 + c |g0| g_w / |g_w|, where w minimises
 F(w) = <g_w, g0> + c |g0| |g_w| over the simplex, g_w = sum_i w_i g_i: all of it in terms of the Gramian.
 
-NOTE 1: the official code runs 20 steps of gradient descent on softmax logits, which leaves F up to some 10 % above its minimum; others
-        call SLSQP on the host. Here 15 steps of an interior point method in double precision, without leaving the device.
-NOTE 2: `rescale` divides d by 1 + c^2 (``square``, the official default), by 1 + c (``linear``) or not at all (``none``).
-NOTE 3: c: 0.9 on MT10 and 0.5 on MT50 in the official runs, 0.4 in MTBench. A fork clips each task's gradient to norm 1 first; this does not.
+NOTE 1: the official code runs 20 steps of gradient descent on softmax logits, which leaves F up to some 10 % above its
+        minimum; others call SLSQP on the host. Here 15 steps of an interior point method in double precision, without
+        leaving the device.
+NOTE 2: `rescale` divides d by 1 + c^2 (``square``, the official default), by 1 + c (``linear``) or not at all
+        (``none``).
+NOTE 3: c: 0.9 on MT10 and 0.5 on MT50 in the official runs, 0.4 in MTBench. A fork clips each task's gradient to norm 1
+        first; this does not.
 NOTE 4: where the tasks' gradients cancel (|g_w| below |g0| / 1000), the added part fades out instead of growing without bound.
 """
 

@@ -1,7 +1,7 @@
 """Dynamic weight average: tasks whose loss fell less get more weight (Liu et al., 2019, section 3.3).
 
-NOTE 1: the paper compares the mean losses of two epochs. Here an epoch is a `window` of updates: a loss of reinforcement learning has no
-        dataset to pass through.
+NOTE 1: the paper compares the mean losses of two epochs. Here an epoch is a `window` of updates: a loss of
+        reinforcement learning has no dataset to pass through.
 NOTE 2: a task whose means are not both positive counts as unchanged (ratio 1), and the run warns.
 """
 
@@ -15,7 +15,9 @@ from lit_mtrl.weighting.base import Weighting
 
 
 class DWA(Weighting):
-    """Weights softmax(r / temperature), r_i the ratio of task i's mean loss in the last window to that in the one before; at first 1/T."""
+    """Weights softmax(r / temperature), r_i the ratio of task i's mean loss in the last window to that in the one
+    before; at first 1/T.
+    """
 
     floor = 0.0
     means: Tensor

@@ -1,12 +1,14 @@
 """FAMO: all losses shall fall at the same rate, judged by the losses alone (Liu et al., 2023, algorithm 1).
 
-NOTE 1: weights are z_i / D_i, normalised, with z = softmax of learned logits and D_i = loss - `floor` + 1e-8. After the step the losses
-        are evaluated again, on the same batch with the same noise and targets; logits of tasks that fell faster go down.
-NOTE 2: as in the authors' optimizer, the weights are divided by sum z/D. Their Meta-World overlay multiplies, a factor (sum z/D)^2
-        more; MTBench compares two different minibatches instead of one before and after the step.
+NOTE 1: weights are z_i / D_i, normalised, with z = softmax of learned logits and D_i = loss - `floor` + 1e-8. After the
+        step the losses are evaluated again, on the same batch with the same noise and targets; logits of tasks that
+        fell faster go down.
+NOTE 2: as in the authors' optimizer, the weights are divided by sum z/D. Their Meta-World overlay multiplies, a factor
+        (sum z/D)^2 more; MTBench compares two different minibatches instead of one before and after the step.
 NOTE 3: Meta-World settings of the authors: the critic only, lr 0.025, weight decay 1e-3 (their default is 0.01).
-NOTE 4: a loss at or below `floor` has no logarithm: the task gets no weight in that update and its logit no gradient, which is then
-        that of the others alone; if there are no others, all weigh the same. The run warns. An actor's loss goes below zero by nature.
+NOTE 4: a loss at or below `floor` has no logarithm: the task gets no weight in that update and its logit no gradient,
+        which is then that of the others alone; if there are no others, all weigh the same. The run warns. An actor's
+        loss goes below zero by nature.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """GradNorm: weighted gradients of equal size, larger for tasks that lag behind (Chen et al., 2018).
 
-NOTE 1: the norms are those of all parameters of the objective (``shared_only`` for those that tasks share), where the paper takes the last
-        shared layer's.
-NOTE 2: the gradient of the weights' own loss, sum_i |w_i n_i - mean(w n) r_i^alpha| with its target held constant, is written out:
-        sign(.) n_i. Weights are kept above 1e-3 and renormalised to the sum T after every step, so norms that are more than a
-        thousandfold apart stay apart.
-NOTE 3: asymmetry 0.12 is McLean et al.'s. r_i compares with the first positive loss seen; a task whose present loss is not
-        positive counts as average (r_i = 1), and the run warns.
+NOTE 1: the norms are those of all parameters of the objective (``shared_only`` for those that tasks share), where the
+        paper takes the last shared layer's.
+NOTE 2: the gradient of the weights' own loss, sum_i |w_i n_i - mean(w n) r_i^alpha| with its target held constant, is
+        written out: sign(.) n_i. Weights are kept above 1e-3 and renormalised to the sum T after every step, so norms
+        that are more than a thousandfold apart stay apart.
+NOTE 3: asymmetry 0.12 is McLean et al.'s. r_i compares with the first positive loss seen; a task whose present loss is
+        not positive counts as average (r_i = 1), and the run warns.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """PCGrad: gradients that conflict lose their component along each other (Yu et al., 2020, algorithm 1).
 
-NOTE 1: each gradient meets the others in a random order of its own. The original code shuffles without effect, McLean et al.'s
-        has one order for all. The order is a hash of ``seed``, update and pair: no generator, equal on all processes.
-NOTE 2: `reduction`: ``mean`` of the projected gradients as in McLean et al.'s code, or ``sum`` as in the paper. Without clipping, Adam hides
-        most of the difference.
-NOTE 3: all parameters of an objective form one gradient, heads and both critics included, as in McLean et al.'s code; ``shared_only``
-        judges conflicts by the parameters that tasks share.
-NOTE 4: in McLean et al.'s code this path samples next actions at the present observation and gives all tasks the same noise. Here a
-        weighting does not touch the losses.
+NOTE 1: each gradient meets the others in a random order of its own. The original code shuffles without effect, McLean
+        et al.'s has one order for all. The order is a hash of ``seed``, update and pair: no generator, equal on all
+        processes.
+NOTE 2: `reduction`: ``mean`` of the projected gradients as in McLean et al.'s code, or ``sum`` as in the paper. Without
+        clipping, Adam hides most of the difference.
+NOTE 3: all parameters of an objective form one gradient, heads and both critics included, as in McLean et al.'s code;
+        ``shared_only`` judges conflicts by the parameters that tasks share.
+NOTE 4: in McLean et al.'s code this path samples next actions at the present observation and gives all tasks the same
+        noise. Here a weighting does not touch the losses.
 """
 
 from __future__ import annotations

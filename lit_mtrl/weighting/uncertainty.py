@@ -1,8 +1,9 @@
 """Homoscedastic uncertainty: each task's loss is divided by a learned variance (Kendall et al., 2018).
 
-NOTE 1: L_i / s_i^2 + log s_i^2 with r_i = log s_i^2 learned, so that weights are exp(-r_i) and dL/dr_i = 1 - exp(-r_i) L_i. Both terms carry
-        the paper's factor 1/2 in common; it is left out, so that training starts as the mean.
-NOTE 2: variances of losses that are not positive do not exist: such a task's r_i does not learn in that update, and the run warns.
+NOTE 1: L_i / s_i^2 + log s_i^2 with r_i = log s_i^2 learned, so that weights are exp(-r_i) and dL/dr_i = 1 - exp(-r_i)
+        L_i. Both terms carry the paper's factor 1/2 in common; it is left out, so that training starts as the mean.
+NOTE 2: variances of losses that are not positive do not exist: such a task's r_i does not learn in that update, and the
+        run warns.
 """
 
 from __future__ import annotations

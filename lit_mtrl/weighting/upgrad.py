@@ -1,11 +1,14 @@
-"""UPGrad: the mean of the gradients, each projected onto the cone of directions that harm no task (Quinton and Rey, 2024).
+"""UPGrad: the mean of the gradients, each projected onto the cone of directions that harm no task (Quinton and Rey,
+2024).
 
-Unlike PCGrad's, the result conflicts with no task's gradient, whatever their number. The projection of g_i is sum_j v_j g_j with the
-v >= e_i that minimises v' G v: T quadratic programs in T variables, solved together.
+Unlike PCGrad's, the result conflicts with no task's gradient, whatever their number. The projection of g_i is sum_j v_j
+g_j with the v >= e_i that minimises v' G v: T quadratic programs in T variables, solved together.
 
-NOTE 1: in units of the gradients' own lengths the programs see cosines only, so tasks of any scale are solved equally well.
-NOTE 2: an interior point method in double precision, on the device; the authors' library calls quadprog on the host. The diagonal of the
-        cosines is raised by 1e-7 for gradients that depend on each other (the library: the Gramian's, by 1e-4 of its trace).
+NOTE 1: in units of the gradients' own lengths the programs see cosines only, so tasks of any scale are solved equally
+        well.
+NOTE 2: an interior point method in double precision, on the device; the authors' library calls quadprog on the host.
+        The diagonal of the cosines is raised by 1e-7 for gradients that depend on each other (the library: the
+        Gramian's, by 1e-4 of its trace).
 """
 
 from __future__ import annotations

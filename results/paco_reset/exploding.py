@@ -1,4 +1,5 @@
-"""Meta-World tasks of which the second has its rewards multiplied by 1000 for a while: provokes PaCo's mask-out and reset.
+"""Meta-World tasks of which the second has its rewards multiplied by 1000 for a while: provokes PaCo's mask-out and
+reset.
 
 Named by ``env._target_=results.paco_reset.exploding.Exploding``; see results/README.md.
 """

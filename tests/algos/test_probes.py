@@ -59,7 +59,9 @@ def train(suite: Probes, net: type, updates: int = 600) -> SAC:
 
 
 def grid(suite: Probes) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every observation of the probe with actions over [-0.9, 0.9], the same for all tasks: ``[T, n, 2]`` and ``[T, n, 1]``."""
+    """Every observation of the probe with actions over [-0.9, 0.9], the same for all tasks: ``[T, n, 2]`` and ``[T, n,
+    1]``.
+    """
     phases = torch.tensor([0.0, 1.0] if suite.kind == "delay" else [0.0])
     axes = torch.as_tensor(suite.signals, dtype=torch.float32), phases, torch.linspace(-0.9, 0.9, 7)
     signal, phase, action = (x.flatten() for x in torch.meshgrid(*axes, indexing="ij"))
@@ -90,7 +92,9 @@ def test_sac_reaches_the_known_values(kind: str, net: type) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_episodes_pay_what_true_q_says(kind: str) -> None:
-    """The discounted return of the best policy after any first action; `endless` is summed until nothing is left to pay."""
+    """The discounted return of the best policy after any first action; `endless` is summed until nothing is left to
+    pay.
+    """
     suite = Probes(kind=kind, goals=3)
     for task in range(3):
         env = suite.make(task)

@@ -1,4 +1,6 @@
-"""One SAC update against a plain float64 twin: two separate critics, explicit one-hots, per-sample loops over heads, own Adam."""
+"""One SAC update against a plain float64 twin: two separate critics, explicit one-hots, per-sample loops over heads,
+own Adam.
+"""
 
 from __future__ import annotations
 
@@ -187,7 +189,9 @@ def exploded(batch: TensorDict, task: int, reward: float = 1e4) -> TensorDict:
 @pytest.mark.parametrize("net", [MultiHead, PaCo])
 @pytest.mark.parametrize("reward", [1e4, math.inf, math.nan])
 def test_mask_out_leaves_the_task_out_of_every_loss(net: type, reward: float) -> None:
-    """The update is that of the healthy tasks alone: their sums still divided by T, the exploded task's own parameters untouched."""
+    """The update is that of the healthy tasks alone: their sums still divided by T, the exploded task's own parameters
+    untouched.
+    """
     sac, plain = make_sac(net, mask_out=3e3), make_sac(net)
     torch.manual_seed(1)
     metrics = Engine(sac).update(exploded(make_batch(1), task=1, reward=reward))

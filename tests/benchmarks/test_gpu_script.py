@@ -1,4 +1,6 @@
-"""``benchmarks.gpu``: what it does first and again after a cut, what it writes, and how it judges; the heavy parts are replaced."""
+"""``benchmarks.gpu``: what it does first and again after a cut, what it writes, and how it judges; the heavy parts are
+replaced.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ ROWS = {
 
 
 class Machine:
-    """Answers what `gpu.Session.call` is asked to run, at once; ``until`` cuts a run off there, ``codes`` are what parts end with."""
+    """Answers what `gpu.Session.call` is asked to run, at once; ``until`` cuts a run off there, ``codes`` are what
+    parts end with.
+    """
 
     def __init__(self, root: Path):
         self.root = root

@@ -1,4 +1,6 @@
-"""Evaluation in the background: the rows and the best weights of the foreground, whenever results come and whenever the run dies."""
+"""Evaluation in the background: the rows and the best weights of the foreground, whenever results come and whenever the
+run dies.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +93,9 @@ class Data(DataModule):
 def train(
     folder: Path, every: int = 1, keep: int = 1, background: bool = True, polls: int = 0, watch: Any = None
 ) -> None:
-    """A run's hooks in Lightning's order, from the last checkpoint if there is one; ``watch(frames)`` after every iteration."""
+    """A run's hooks in Lightning's order, from the last checkpoint if there is one; ``watch(frames)`` after every
+    iteration.
+    """
     folder.mkdir(exist_ok=True)
     evaluation, checkpoint = Evaluation(every, background=background), Checkpoint(keep)
     evaluation.evaluator = Late(polls)

@@ -1,4 +1,6 @@
-"""Commands that train nothing: wrong options are one line and leave nothing behind; what is printed can be read by machines."""
+"""Commands that train nothing: wrong options are one line and leave nothing behind; what is printed can be read by
+machines.
+"""
 
 from __future__ import annotations
 

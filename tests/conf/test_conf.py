@@ -1,4 +1,6 @@
-"""Every file of ``conf/`` composes, instantiates, and describes itself; the default recipe is the paper's, number for number."""
+"""Every file of ``conf/`` composes, instantiates, and describes itself; the default recipe is the paper's, number for
+number.
+"""
 
 from __future__ import annotations
 

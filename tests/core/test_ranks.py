@@ -19,7 +19,7 @@ from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.core.ranks import Ranks
 from lit_mtrl.data.replay import PerTaskReplay
 from lit_mtrl.envs.probes import Probes
-from lit_mtrl.evaluation.evaluator import Evaluator
+from lit_mtrl.evaluation.evaluator import Episodes, Evaluator
 from lit_mtrl.training.engine import Engine
 from lit_mtrl.training.strategies import require_same
 from tests.algos.test_sac import T
@@ -131,7 +131,9 @@ def train_chunks(case: tuple, names: dict, options: dict) -> tuple[list[str], bo
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 def test_ranks_stay_equal_to_the_bit(pair: TwoRanks, weighting: str) -> None:
-    """For every network, on critics and actor, and every variant of the algorithm, with different data and noise on each rank."""
+    """For every network, on critics and actor, and every variant of the algorithm, with different data and noise on
+    each rank.
+    """
     both = {"critic": weighting, "actor": weighting}
     cases = [(case, both, {}) for case in ONE_EACH]
     cases += [(PLAIN, {name: weighting}, {}) for name in both]
@@ -173,7 +175,9 @@ def count_calls(weighting: str, updates: int) -> tuple[dict[str, int], dict]:
     [("mean", 0, 0), ("pcgrad", 0, 2), ("cagrad", 0, 2), ("dwa", 2, 0), ("famo", 4, 0), ("gradnorm", 2, 2)],
 )
 def test_one_all_reduce_for_each_optimizer_step(pair: TwoRanks, weighting: str, losses: int, gramians: int) -> None:
-    """Of the gradients; per update ``losses`` more of T losses where the weightings look at them, and ``gramians`` all-gathers; one for all metrics."""
+    """Of the gradients; per update ``losses`` more of T losses where the weightings look at them, and ``gramians``
+    all-gathers; one for all metrics.
+    """
     updates = 5
     for calls, steps in pair.run(count_calls, weighting, updates):
         assert {steps[name] for name in ("critic", "actor", "temperature")} == {updates}

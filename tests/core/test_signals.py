@@ -1,4 +1,6 @@
-"""How runs end that are told to: exit code, last line, and nothing left; and how processes start that are not to be told."""
+"""How runs end that are told to: exit code, last line, and nothing left; and how processes start that are not to be
+told.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Collection: column t is task t in time order, whoever steps it; weights arrive; streams repeat; dead workers are reported."""
+"""Collection: column t is task t in time order, whoever steps it; weights arrive; streams repeat; dead workers are
+reported.
+"""
 
 from __future__ import annotations
 

@@ -96,7 +96,9 @@ def same(a: Learner, b: Learner) -> bool:
 @OVERLAP
 @pytest.mark.parametrize(("rate", "random"), [(1, 8), (0.5, 8), (2, 10), (1, 0)])
 def test_updates_per_frame_are_exact_after_any_number_of_frames(overlap: bool, rate: float, random: int) -> None:
-    """Also across a save and a continuation after two epochs. The warm start ends with the iteration in which its last step falls."""
+    """Also across a save and a continuation after two epochs. The warm start ends with the iteration in which its last
+    step falls.
+    """
     warm = math.ceil(random / STEPS) * STEPS * STEP_FRAMES
     updates, frames, state = 0, 0, {"frames": 0}
     for _ in range(2):
@@ -122,7 +124,8 @@ def test_the_random_start_is_equally_long_with_overlap() -> None:
         assert [i.chunk is None for i in learner.seen] == [True, True, False, False, False]
     alternating, beside = (held(learner)[ACTION].unflatten(0, (5, -1)) for learner in learners)
     same = [torch.equal(a, b) for a, b in zip(alternating, beside, strict=True)]
-    # The third iteration acts with the first weights in both; the fourth is collected before the first updates with overlap.
+    # The third iteration acts with the first weights in both; the fourth is collected before the first updates with
+    # overlap.
     assert same == [True, True, True, False, False]
     for learner in learners:
         learner.data.teardown("fit")

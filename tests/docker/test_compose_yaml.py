@@ -1,4 +1,6 @@
-"""`compose.yaml`'s MLflow server, started by the very command in the file against a real PostgreSQL: a run logs to it and its page shows the run."""
+"""`compose.yaml`'s MLflow server, started by the very command in the file against a real PostgreSQL: a run logs to it
+and its page shows the run.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The image's files agree with the project: locks with pins, ignored files with git's, documented commands with the command line."""
+"""The image's files agree with the project: locks with pins, ignored files with git's, documented commands with the
+command line.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`lit_mtrl.doctor`: every probe's good end by the command itself, its bad ends one by one; and none of them ends the others."""
+"""`lit_mtrl.doctor`: every probe's good end by the command itself, its bad ends one by one; and none of them ends the
+others.
+"""
 
 from __future__ import annotations
 

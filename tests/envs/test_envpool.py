@@ -62,7 +62,8 @@ def test_truncation_keeps_the_true_last_observation_and_the_reset_follows() -> N
     inside = [0, 1, 2, 3, 5, 6, 7, 8, 10]
     after, before = data["next", OBS][:, inside], data[OBS][:, [i + 1 for i in inside]]
     assert torch.equal(after, before)
-    # Frames: an observation's second half is the one before; the hand moves on in the last step, and jumps back in the reset.
+    # Frames: an observation's second half is the one before; the hand moves on in the last step, and jumps back in the
+    # reset.
     assert torch.equal(data["next", OBS][:, 4, 18:36], data[OBS][:, 4, :18])
     assert torch.equal(data["next", OBS][:, 4, 36:], data[OBS][:, 4, 36:])
     assert not torch.equal(data["next", OBS][:, 4, :3], data[OBS][:, 5, :3])
@@ -173,7 +174,9 @@ def test_episodes_are_the_official_ones(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MT50)
 def test_every_task_starts_as_the_official_one(name: str) -> None:
-    """Resets, also after other episodes: object, goal and hand within 5e-3 (the engines differ), and far from the next episode's."""
+    """Resets, also after other episodes: object, goal and hand within 5e-3 (the engines differ), and far from the next
+    episode's.
+    """
     from benchmarks.backends import OfficialSide, PoolSide
 
     pool, official, rng = PoolSide(name), OfficialSide(name), np.random.default_rng(0)

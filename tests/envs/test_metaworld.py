@@ -95,7 +95,9 @@ class Official:
 
 
 def compare_with_official(names: Sequence[str], rewards: str, steps: int, horizon: int, copies: int = 1) -> None:
-    """Every observation, reward and success of the vector environment, through its resets, against the official classes."""
+    """Every observation, reward and success of the vector environment, through its resets, against the official
+    classes.
+    """
     suite = MetaWorld(names, horizon=horizon, rewards=rewards)
     env = VectorEnv(suite, range(len(names)), copies)
     data = _roll(env, steps, np.random.default_rng(0))

@@ -81,8 +81,8 @@ def make_actor(suite: ScriptedSuite | Probes, seed: int = 0) -> TanhGaussian:
 def test_numbers_by_hand() -> None:
     suite = ScriptedSuite()
     result = Evaluator(suite, episodes=5, workers=1).run(make_actor(suite))
-    # Goals 0 to 4: success at step 2; nothing until the horizon of 4; terminal at step 3 without success; success at the last
-    # step that there is; success and terminal at step 1.
+    # Goals 0 to 4: success at step 2; nothing until the horizon of 4; terminal at step 3 without success; success at
+    # the last step that there is; success and terminal at step 1.
     lengths = [2, 4, 3, 4, 1]
     returns = [1 + 2, 1 + 2 + 3 + 4, 1 + 2 + 3, 1 + 2 + 3 + 4, 1]
     assert result.lengths.tolist() == [lengths, lengths]

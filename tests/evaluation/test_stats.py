@@ -1,4 +1,6 @@
-"""The statistics over seeds: by hand, by brute force, against SciPy and against rliable, the reference of their authors."""
+"""The statistics over seeds: by hand, by brute force, against SciPy and against rliable, the reference of their
+authors.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,9 @@ def agents(seeds: int, tasks: int, seed: int = 0) -> np.ndarray:
 def assert_same_interval(ours: stats.Estimate, low, high, resamples: int, reference_resamples: int) -> None:
     """Bounds within what drawing anew explains.
 
-    The p-quantile of R draws has the deviation sqrt(p (1 - p) / R) / density. At p = 0.025 of a normal distribution of deviation s
-    that is 2.67 s / sqrt(R), and the interval is 3.92 s wide. Five deviations of the difference of two such bounds are allowed.
+    The p-quantile of R draws has the deviation sqrt(p (1 - p) / R) / density. At p = 0.025 of a normal distribution of
+    deviation s that is 2.67 s / sqrt(R), and the interval is 3.92 s wide. Five deviations of the difference of two such
+    bounds are allowed.
     """
     width = np.asarray(high) - low
     allowed = 5 * 2.67 * np.sqrt(1 / resamples + 1 / reference_resamples) * width / 3.92
@@ -131,7 +134,9 @@ def test_interval_of_profile_is_rliables() -> None:
 
 
 def test_every_task_is_a_stratum() -> None:
-    """Of two seeds at 0 and 1 on two tasks, resampled means are binomial: 1/16 are 0, 4/16 are 1/4. Whole seeds would give 1/4 at 0."""
+    """Of two seeds at 0 and 1 on two tasks, resampled means are binomial: 1/16 are 0, 4/16 are 1/4. Whole seeds would
+    give 1/4 at 0.
+    """
     scores = [[0.0, 0.0], [1.0, 1.0]]
     for level, low in ((0.9, 0), (0.8, 0.25), (0.4, 0.25), (0.3, 0.5)):
         got = estimate(scores, "mean", level, resamples=20000)

@@ -40,7 +40,9 @@ def write_run(
     extra: dict[str, Any] | None = None,
     **config: Any,
 ) -> Path:
-    """A run with ``success [E][T]`` at frames ``at``; keys of ``config`` have ``__`` for dots. ``seconds``: of training until ``at[-1]``."""
+    """A run with ``success [E][T]`` at frames ``at``; keys of ``config`` have ``__`` for dots. ``seconds``: of training
+    until ``at[-1]``.
+    """
     folder.mkdir(parents=True)
     settings = copy.deepcopy(CONFIG)
     for key, value in {"run_name": folder.name, "output_dir": str(folder), **config}.items():

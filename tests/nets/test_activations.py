@@ -1,4 +1,6 @@
-"""Layers are found in every network, with their names, units and samples, and what is recorded is what the network computed."""
+"""Layers are found in every network, with their names, units and samples, and what is recorded is what the network
+computed.
+"""
 
 from __future__ import annotations
 

@@ -134,7 +134,9 @@ def test_different_sizes_cannot_be_shared() -> None:
 
 @pytest.mark.parametrize("norm", [None, 0.1])
 def test_w_moves_by_the_sum_of_all_losses(norm: float | None) -> None:
-    """One Adam step along d critic loss/dw + d actor loss/dw, the latter with the critics as constants, each clipped with its own network."""
+    """One Adam step along d critic loss/dw + d actor loss/dw, the latter with the critics as constants, each clipped
+    with its own network.
+    """
     sac, batch = make_sac(max_grad_norm=norm), make_batch(1)
     w = sac.actor.net.w.weight
     engine, start = Engine(sac), w.detach().clone()

@@ -156,7 +156,9 @@ class Gain(Dense):
 
 
 class Odd(nn.Module):
-    """Uses of our layers that `gramian` cannot follow: tied weights, a subclass, parametrised weights, one layer frozen and not."""
+    """Uses of our layers that `gramian` cannot follow: tied weights, a subclass, parametrised weights, one layer frozen
+    and not.
+    """
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,6 @@
-"""Run folders that anyone may have written: one line that names the file, or a report in which nothing is taken for more than text."""
+"""Run folders that anyone may have written: one line that names the file, or a report in which nothing is taken for
+more than text.
+"""
 
 from __future__ import annotations
 

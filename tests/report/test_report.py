@@ -20,7 +20,9 @@ from tests.helpers.run_folders import write_run
 EVIL = "<script>alert('x')</script> & \"$a$|b\" _"
 VOID = {"meta", "img", "br", "link"}
 SKILL = {64: [0.2, 0.4, 0.6, 0.9, 0.5], 128: [0.6, 0.8, 0.7, 0.9, 0.75]}
-"""Final success of the first task by width and seed; that of the others is 0.1 and 0.2 less, and half of all of that at first."""
+"""Final success of the first task by width and seed; that of the others is 0.1 and 0.2 less, and half of all of that at
+first.
+"""
 
 
 class Page(HTMLParser):

@@ -1,4 +1,5 @@
-"""Every file that a run leaves, damaged in every way: the run is continued right, falls back and says so, or is refused in one line.
+"""Every file that a run leaves, damaged in every way: the run is continued right, falls back and says so, or is refused
+in one line.
 
 Never are there other numbers in silence.
 """
@@ -269,7 +270,9 @@ class Planted:
 def test_planted_pickles_are_not_executed(
     run: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither beside the replay's tensors, where tensordict would look for one, nor as a checkpoint, nor as the replay's state."""
+    """Neither beside the replay's tensors, where tensordict would look for one, nor as a checkpoint, nor as the
+    replay's state.
+    """
     monkeypatch.chdir(tmp_path)
     last = older(run)
     for folder in (last, last / "replay", last / "replay" / "transitions", last / "replay" / "transitions" / "next"):

@@ -1,4 +1,6 @@
-"""A full disk ends a run in one line, exit code 1; its last checkpoint stays, nothing half-written does, and it can be continued."""
+"""A full disk ends a run in one line, exit code 1; its last checkpoint stays, nothing half-written does, and it can be
+continued.
+"""
 
 from __future__ import annotations
 

@@ -40,7 +40,9 @@ def meet():
 {where}
 sys.exit(main(sys.argv[3:]))
 """
-"""A process that waits for the others just before it takes the lock, or just before it looks whether the folder is free."""
+"""A process that waits for the others just before it takes the lock, or just before it looks whether the folder is
+free.
+"""
 BEFORE = {
     "the lock": ("import lit_mtrl.runs.folder as f", "lock = f.hold\nf.hold = lambda path: (meet(), lock(path))[1]"),
     "the whole command": ("", "meet()"),
@@ -94,7 +96,9 @@ def test_eight_processes(where: str, tmp_path: Path) -> None:
 def test_what_another_process_did_before_the_lock_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    """The worst moment: it starts, trains to its end and leaves, after this process was called and before it has the lock."""
+    """The worst moment: it starts, trains to its end and leaves, after this process was called and before it has the
+    lock.
+    """
     from lit_mtrl.cli.main import main
 
     run = tmp_path / "run"

@@ -63,7 +63,9 @@ def test_wrong_value_is_one_line_before_any_job(cli, tmp_path: Path) -> None:
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """``jobs(config, ...)`` launches a sweep here, and returns the commands of its jobs without running them; `seen` has their GPUs."""
+    """``jobs(config, ...)`` launches a sweep here, and returns the commands of its jobs without running them; `seen`
+    has their GPUs.
+    """
     monkeypatch.chdir(tmp_path)
     commands: list[list[str]] = []
 
@@ -175,7 +177,9 @@ def test_a_killed_replacement_of_the_checkpoint_counts_what_it_holds(tmp_path: P
 
 
 def test_frames_of_a_damaged_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of the one before, from which the job will be continued; a sweep's check reads no checkpoint that has its size."""
+    """Those of the one before, from which the job will be continued; a sweep's check reads no checkpoint that has its
+    size.
+    """
     import torch
 
     from lit_mtrl.core.manifest import write_manifest

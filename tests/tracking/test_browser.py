@@ -1,4 +1,6 @@
-"""MLflow's pages in a browser: `lit_mtrl.tracking.ui` shows the runs by name, their curves side by side, and their files."""
+"""MLflow's pages in a browser: `lit_mtrl.tracking.ui` shows the runs by name, their curves side by side, and their
+files.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Runs against an MLflow server that is taken away and brought back, and runs that are killed: every point once, every run FINISHED."""
+"""Runs against an MLflow server that is taken away and brought back, and runs that are killed: every point once, every
+run FINISHED.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +115,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def check(uri: str, run: Path, name: str = NAME) -> Any:
-    """Every point of ``metrics.csv`` is in MLflow once, with its value unless it is a time; the run is FINISHED and has its files."""
+    """Every point of ``metrics.csv`` is in MLflow once, with its value unless it is a time; the run is FINISHED and has
+    its files.
+    """
     client = import_mlflow().MlflowClient(uri)
     found = client.search_runs([client.get_experiment_by_name("debug").experiment_id])
     (mine,) = [each for each in found if each.info.run_name == name]

@@ -376,7 +376,9 @@ def test_training_does_not_wait_for_a_store_that_hangs(store: Store, start: Call
 
 
 def test_replaced_runs_are_ended(store: Store, start: Callable[..., Loggers], tmp_path: Path) -> None:
-    """Runs that died in this folder before their first checkpoint become KILLED, also where the store was away, and what ended stays."""
+    """Runs that died in this folder before their first checkpoint become KILLED, also where the store was away, and
+    what ended stays.
+    """
     start().mlflow.finalize("failed")
     start().kill()
     second = start()

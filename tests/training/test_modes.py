@@ -1,4 +1,6 @@
-"""Modes of the engine: compiled and recorded updates compute what eager ones do, nothing in an update waits for the device, failures fall back."""
+"""Modes of the engine: compiled and recorded updates compute what eager ones do, nothing in an update waits for the
+device, failures fall back.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +111,9 @@ def test_each_set_of_due_objectives_has_its_own_graph(pretend_cuda: None) -> Non
 
 @pytest.mark.parametrize("case", ONE_EACH, ids=str)
 def test_losses_are_traced_whole(case: tuple[str, dict], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the compiler sees computes the same, and no part of a loss is left to Python; code generation is another test's."""
+    """What the compiler sees computes the same, and no part of a loss is left to Python; code generation is another
+    test's.
+    """
     seen = []
 
     def backend(graph: torch.fx.GraphModule, inputs: list) -> Callable:
@@ -244,7 +248,9 @@ def test_a_graph_that_cannot_be_recorded_is_told_once(
 
 @pytest.mark.parametrize("case", ONE_EACH, ids=str)
 def test_half_precision_changes_products_only(case: tuple[str, dict]) -> None:
-    """Near single precision, not equal to it; parameters and metrics stay in single precision, for weightings that watch layers, too."""
+    """Near single precision, not equal to it; parameters and metrics stay in single precision, for weightings that
+    watch layers, too.
+    """
     for weighting in ("mean", "pcgrad"):
         sac = make_sac(case)
         got = trained(sac, "eager", weighting, chunks=1, updates=2, precision="bf16")[0]

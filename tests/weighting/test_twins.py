@@ -1,4 +1,6 @@
-"""Each method against an independent computation: vectors instead of Gramians, SciPy, TorchJD, autograd, or arithmetic by hand."""
+"""Each method against an independent computation: vectors instead of Gramians, SciPy, TorchJD, autograd, or arithmetic
+by hand.
+"""
 
 from __future__ import annotations
 

@@ -220,7 +220,9 @@ class Largest(TorchDispatchMode):
 
 
 def test_no_jacobian_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Width 256, 8 tasks: a hidden layer's task gradients would be 2 x 8 x 65,536 numbers; nothing is larger than the parameters themselves."""
+    """Width 256, 8 tasks: a hidden layer's task gradients would be 2 x 8 x 65,536 numbers; nothing is larger than the
+    parameters themselves.
+    """
     tasks, width, size = 8, 256, 2
     monkeypatch.setattr(tape_module, "CHUNK", 2**15)
     net = Ensemble(maker("multi_head", {"width": width, "depth": 3, "num_tasks": tasks}), size)
@@ -236,7 +238,8 @@ def test_no_jacobian_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
 class Conflict(Algorithm):
     """Two losses of (x, y), both start at (0, 0): 50 (x - 1)^2 + (y - 1)^2 / 2 and (x + 1)^2 / 2 + (y - 1)^2 / 2.
 
-    There the gradients are (-100, -1) and (1, -1): opposite along x, where the first is a hundred times longer, and equal along y.
+    There the gradients are (-100, -1) and (1, -1): opposite along x, where the first is a hundred times longer, and
+    equal along y.
     """
 
     def __init__(self, lr: float = 0.01):
@@ -263,7 +266,9 @@ def direction(weighting: GramianWeighting | Mean) -> Tensor:
 
 
 def trained(weighting, updates: int = 600) -> Tensor:
-    """Both losses after plain gradient descent, which, unlike Adam, goes where the weighting points; relative to the start."""
+    """Both losses after plain gradient descent, which, unlike Adam, goes where the weighting points; relative to the
+    start.
+    """
     toy, optimizer = Conflict(), weighting.optimizer()
 
     def evaluate() -> Tensor:
@@ -305,14 +310,18 @@ def test_conflict_mean_sacrifices_the_second_task() -> None:
 
 @pytest.mark.parametrize("make", [PCGrad, UPGrad], ids=lambda x: x.__name__)
 def test_conflict_projections_harm_nobody(make: type) -> None:
-    """Of two tasks, PCGrad's direction conflicts with neither (Yu et al., theorem 1's premise); UPGrad's with none of any number."""
+    """Of two tasks, PCGrad's direction conflicts with neither (Yu et al., theorem 1's premise); UPGrad's with none of
+    any number.
+    """
     inner = GRADIENTS @ direction(make(2))
     assert (inner >= -1e-3).all() and inner.max() > 0.1
     assert (trained(make(2)) < 1).all()
 
 
 def test_conflict_pcgrad_by_hand() -> None:
-    """g1 . g2 = -99, |g1|^2 = 10001, |g2|^2 = 2: g1 + 49.5 g2 = (-50.5, -50.5), g2 + 99/10001 g1 = (0.0101, -1.0099), mean of both."""
+    """g1 . g2 = -99, |g1|^2 = 10001, |g2|^2 = 2: g1 + 49.5 g2 = (-50.5, -50.5), g2 + 99/10001 g1 = (0.0101, -1.0099),
+    mean of both.
+    """
     want = (GRADIENTS[0] + 49.5 * GRADIENTS[1] + GRADIENTS[1] + 99 / 10001 * GRADIENTS[0]) / 2
     torch.testing.assert_close(direction(PCGrad(2)), want)
 
