@@ -100,6 +100,8 @@ KEYS: dict[str, Kind] = {
     "collector.policy_device": Choice(of=DEVICES),
     "replay.capacity": COUNT,
     "replay.per_task": Whole(low=1, high=1_000_000),
+    "replay.epochs": COUNT,
+    "replay.minibatches": COUNT,
     "replay.device": Choice(of=DEVICES),
     "engine.mode": Choice(of=("auto", "eager", "compile", "cudagraph", "compile+cudagraph")),
     "engine.precision": Choice(of=("fp32", "tf32", "bf16")),

@@ -47,8 +47,12 @@ class TanhGaussian(Policy):
         """Reparametrised action ``[*batch, action]`` and its log-density ``[*batch]`` for standard normal ``noise``."""
         mean, log_std = self(obs, task)
         u = mean + log_std.exp() * noise
-        log_prob = (-0.5 * noise**2 - log_std - 0.5 * math.log(2 * math.pi) - log_det_tanh(u)).sum(-1)
-        return clamp_open(u.tanh()), log_prob
+        return clamp_open(u.tanh()), _log_density(u, noise, log_std)
+
+    def log_prob(self, obs: Tensor, action: Tensor, task: Tensor | None = None) -> Tensor:
+        mean, log_std = self(obs, task)
+        u = clamp_open(action).atanh()
+        return _log_density(u, (u - mean) * (-log_std).exp(), log_std)
 
     def act(self, obs: Tensor, noise: Tensor, task: Tensor | None = None) -> Tensor:
         """The action of `sample` without its density, for collection."""
@@ -58,6 +62,11 @@ class TanhGaussian(Policy):
     def mode(self, obs: Tensor, task: Tensor | None = None) -> Tensor:
         """The deterministic action tanh(mean)."""
         return self(obs, task)[0].tanh()
+
+
+def _log_density(u: Tensor, noise: Tensor, log_std: Tensor) -> Tensor:
+    """``[*batch]``, of tanh(u) where u is ``noise`` standard deviations from its mean."""
+    return (-0.5 * noise**2 - log_std - 0.5 * math.log(2 * math.pi) - log_det_tanh(u)).sum(-1)
 
 
 def log_det_tanh(u: Tensor) -> Tensor:
