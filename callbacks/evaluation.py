@@ -20,7 +20,7 @@ from lit_mtrl.core.tables import append_rows, keep_rows_until
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.evaluation.evaluator import PENDING, Episodes, Evaluator, Job, read_success
 from lit_mtrl.evaluation.official import OfficialEvaluator
-from lit_mtrl.policies.tanh_gaussian import TanhGaussian
+from lit_mtrl.policies.base import Policy
 from lit_mtrl.training.agent import Agent
 from lit_mtrl.training.checkpoint import load
 
@@ -78,7 +78,7 @@ class Evaluation(lightning.Callback):
         self.evaluator: Evaluator | OfficialEvaluator | None = None
         self._pending: _Pending | None = None
 
-    def evaluate(self, suite: Suite, actor: TanhGaussian, tasks: Sequence[int] | None = None) -> list[dict]:
+    def evaluate(self, suite: Suite, actor: Policy, tasks: Sequence[int] | None = None) -> list[dict]:
         """One mapping per task: its name, mean success, return and length. ``tasks``: numbers of those that are wanted,
         None is all.
         """
@@ -104,7 +104,7 @@ class Evaluation(lightning.Callback):
         frames = checkpoint["lit_mtrl"]["frames"]
         if trainer.is_global_zero:
             keep_rows_until(folder / "eval.csv", frames - 1)
-        actor, prefix = copy.deepcopy(pl_module.algorithm.actor).cpu(), "algorithm.actor."
+        actor, prefix = copy.deepcopy(pl_module.algorithm.policy).cpu(), "algorithm.actor."
         weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
         actor.load_state_dict(weights)
         log.info("%s frames: evaluated again, since the run ended meanwhile", f"{frames:,}")
@@ -123,7 +123,7 @@ class Evaluation(lightning.Callback):
                 "training waited %.0f s for the evaluation before: fewer eval.episodes, or a larger eval.every_epochs"
             )
             log.info(message, waited)
-        self._begin(trainer, pl_module.frames, pl_module.algorithm.actor)
+        self._begin(trainer, pl_module.frames, pl_module.algorithm.policy)
         if last:
             self._await(trainer)
 
@@ -133,7 +133,7 @@ class Evaluation(lightning.Callback):
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         self.close()
 
-    def _begin(self, trainer: lightning.Trainer, frames: int, actor: TanhGaussian) -> None:
+    def _begin(self, trainer: lightning.Trainer, frames: int, actor: Policy) -> None:
         """Evaluate the present weights of ``actor``, which are those at ``frames``; in the background, return at once."""
         start = time.perf_counter()
         suite = trainer.datamodule.suite  # pyright: ignore[reportAttributeAccessIssue]

@@ -43,7 +43,7 @@ class Pictures(lightning.Callback):
     @torch.no_grad()
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Agent) -> None:
         last = trainer.current_epoch + 1 == trainer.max_epochs
-        net = pl_module.algorithm.actor.net
+        net = pl_module.algorithm.policy.net
         due = last or (trainer.current_epoch + 1) % self.every_epochs == 0
         if not due or self._observations is None or not hasattr(net, "task_mixture"):
             return

@@ -96,13 +96,13 @@ class _Alone:
             rows = [task for task in range(len(suite.tasks)) for _ in range(data.copies)]
             self.environment = partial(self._runs.step, data.steps)
             assert data.collector is not None
-            actor = copy.deepcopy(data.policy.actor).to(
+            actor = copy.deepcopy(data.policy.policy).to(
                 data.collector._policy.device
             )  # which need not be the learner's
             self._passes = policy_passes(actor, suite, rows)
             self.policy = partial(self._act, data.steps)
         else:
-            self._runs = Cores(suite, data.workers, data.copies, data.policy.actor)
+            self._runs = Cores(suite, data.workers, data.copies, data.policy.policy)
             self.environment, self.policy = (partial(self._runs.run, part, data.steps) for part in PARTS[:2])
         assert run.agent.engine is not None
         self._engine = run.agent.engine
@@ -137,8 +137,8 @@ class _Watch(Checkpoint):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         data = self.run.data
-        assert data.replay is not None
-        data.replay.extend(transitions(data.suite, min(STORED, data.capacity), len(data.suite.tasks)))
+        held = min(STORED, data.buffer.capacity or data.steps * data.copies)
+        data.buffer.extend(transitions(data.suite, held, len(data.suite.tasks)).t()[:, None])
         if self._aside:
             self._parts = _Alone(self.run)
 

@@ -81,7 +81,7 @@ def params(args: argparse.Namespace) -> int:
     if args.json:
         print(to_json(found))
     else:
-        print(f"actor    {found['actor']:>14,}\ncritics  {found['critic']:>14,}")
+        print("\n".join(f"{part:<8} {count:>14,}" for part, count in found.items()))
     return 0
 
 

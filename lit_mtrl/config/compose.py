@@ -160,13 +160,14 @@ def _compose(given: list[str], overrides: Sequence[str], folders: Sequence[Path]
 def _choose_weightings(given: list[str], overrides: Sequence[str], choices: list[str]) -> list[str]:
     """Hydra's own form of ``weighting=X``, for all objectives, and of ``weighting.<objective>=X``."""
     texts: list[str] = []
+    algorithm = [text for text in overrides if text.startswith("algo=")]
     for override, text in zip(parse_overrides(overrides), overrides, strict=True):
         key, _, objective = override.key_or_group.partition(".")
         value: Any = override.value()
         if key != "weighting" or "." in objective or override.package or isinstance(value, dict):
             texts.append(text)
             continue
-        objectives = [str(name) for name in hydra_compose("config", given).weighting]
+        objectives = [str(name) for name in hydra_compose("config", [*given, *algorithm]).weighting]
         require(
             objective in ("", *objectives),
             unknown_key(f"weighting.{objective}", [f"weighting.{o}" for o in objectives]),

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_mtrl.core.errors import require
+from lit_mtrl.policies.base import Policy
 
 HEAD_BOUND = 1e-3  # U(+-1e-3) for the policy head (McLean et al., 2025)
 
 
-class TanhGaussian(nn.Module):
+class TanhGaussian(Policy):
     """a = tanh(u), u ~ N(mean, std^2), with log-std hard-clipped to [`log_std_min`, `log_std_max`].
 
     Haarnoja et al. (2018), appendix C; the clip instead of a tanh rescaling is McLean et al.'s.

@@ -167,7 +167,7 @@ BAD = {
     "negative budget": (["frames=-100"], "frames=-100"),
     "epoch": (["epoch_frames=123"], "a multiple of 5000"),
     "budget in epochs": (["frames=300_000"], "frames=300000"),
-    "copies": (["env.copies=0"], "env.copies=0"),
+    "copies": (["collector.copies=0"], "collector.copies=0"),
     "horizon": (["env.horizon=501"], "env.horizon=501"),
     "goals": (["env.goals=0"], "env.goals=0"),
     "rewards": (["env.rewards=v3"], "env.rewards=v3"),

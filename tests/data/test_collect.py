@@ -330,7 +330,7 @@ def test_an_error_in_this_process_is_the_error_itself() -> None:
     ("arguments", "message"),
     [
         ({"steps": 0}, "collector.steps=0"),
-        ({"copies": 0}, "env.copies=0"),
+        ({"copies": 0}, "collector.copies=0"),
         ({"workers": 0}, "collector.workers=0"),
         ({"workers": 6}, "collector.workers=6: between 1 and the number of tasks, 5"),
     ],

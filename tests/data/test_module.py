@@ -82,8 +82,7 @@ def weights(learner: Learner) -> torch.Tensor:
 
 def held(learner: Learner) -> dict[object, torch.Tensor]:
     """Copies of what the replay holds, in the order in which it was written."""
-    assert learner.data.replay is not None
-    buffer = learner.data.replay.buffer.storage[: len(learner.data.replay)]
+    buffer = learner.data.buffer.buffer.storage[: len(learner.data.buffer)]
     return {key: buffer[key].clone() for key in (OBS, ACTION)}
 
 
@@ -138,12 +137,11 @@ def test_a_run_repeats_bit_for_bit_and_continues_as_if_uninterrupted(overlap: bo
         learner.epoch()
         learner.epoch()
     assert same(whole, again)
-    assert again.data.replay is not None
-    again.data.replay.dumps(tmp_path / "replay")
+    again.data.buffer.dumps(tmp_path / "replay")
     (tmp_path / "manifest.json").write_text(json.dumps({"frames": again.data.frames}))
     continued = Learner(build(overlap=overlap))
     continued.data.load_state_dict(again.data.state_dict())
-    continued.data.resume_replay(tmp_path)
+    continued.data.resume_buffer(tmp_path)
     continued.data.algorithm.load_state_dict(again.data.algorithm.state_dict())
     for name, optimizer in again.engine.optimizers.items():
         continued.engine.optimizers[name].load_state_dict(optimizer.state_dict())
@@ -251,7 +249,7 @@ if __name__ == "__main__":
     learner.data._ahead.start()
     print("ready", flush=True)
     try:
-        learner.data._ahead.take()
+        learner.data._ahead.result()
     except KeyboardInterrupt:
         print("interrupted", flush=True)
     finally:

@@ -169,6 +169,6 @@ def test_every_rank_raises_what_one_met(tmp_path: Path) -> None:
     ranks.gather = lambda found: [pickle.loads(pickle.dumps(error)), found]
     with pytest.raises(OSError, match="No space"):
         _sums(module, tmp_path, ranks)
-    module.replay.dumps, ranks.gather = lambda path: write(tmp_path / "no" / "a", []), lambda found: [{}, found]
+    module.buffer.dumps, ranks.gather = lambda path: write(tmp_path / "no" / "a", []), lambda found: [{}, found]
     with pytest.raises(FileNotFoundError):
         _sums(module, tmp_path, ranks)

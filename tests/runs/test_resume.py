@@ -35,7 +35,7 @@ RANKS = [
 COUNTED = [*DEBUG, "weighting.critic=dwa", "weighting.critic.window=30", "weighting.actor=gradnorm"]
 MT = [
     *("--config", "mt10_mtmhsac", "benchmark=custom", "logger=csv", "network.width=32", "replay.per_task=16"),
-    *("collector.random_steps=200", "collector.workers=2", "eval.episodes=3", "env.copies=2", "env.horizon=150"),
+    *("collector.random_steps=200", "collector.workers=2", "eval.episodes=3", "collector.copies=2", "env.horizon=150"),
     *("frames=10_800", "epoch_frames=2700", "logger.log_frames=300"),
 ]
 
