@@ -28,7 +28,7 @@ from lit_mtrl.bench.machine import Memory
 from lit_mtrl.bench.timing import synchronize, timed
 from lit_mtrl.bench.update import transitions
 from lit_mtrl.bench.variants import with_values
-from lit_mtrl.config.compose import conf_dir
+from lit_mtrl.config.folders import file_of
 from lit_mtrl.data.collect import one_thread
 from lit_mtrl.runs.build import build_suite, build_trainer, default_workers
 from lit_mtrl.runs.run import Run
@@ -67,9 +67,7 @@ def _short(cfg: DictConfig, folder: Path, overlap: bool) -> DictConfig:
     values = {"output_dir": str(folder), "callbacks": {}, "trainer.devices": 1}
     out = with_values(cfg, {**values, "collector.random_steps": cfg.collector.steps, "collector.overlap": overlap})
     out.collector.workers = out.collector.workers or default_workers(build_suite(out))
-    out.logger = OmegaConf.merge(
-        OmegaConf.load(conf_dir() / "logger" / "csv.yaml"), {"log_frames": cfg.logger.log_frames}
-    )
+    out.logger = OmegaConf.merge(OmegaConf.load(file_of("logger", "csv")), {"log_frames": cfg.logger.log_frames})
     return out
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.config.check import parts_in
-from lit_mtrl.config.compose import compose, conf_dir, groups
+from lit_mtrl.config.compose import compose
+from lit_mtrl.config.folders import file_of, groups
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.suggest import unknown
 from lit_mtrl.envs.base import Suite
@@ -80,7 +80,7 @@ def _goal(cfg: DictConfig, suite: Suite, target: object) -> int:
     if isinstance(target, str):
         names = groups()["network"]
         require(target in names, unknown("network.match", target, names) + ", or a number of parameters")
-        other = OmegaConf.load(conf_dir() / Path("network") / f"{target}.yaml")
+        other = OmegaConf.load(file_of("network", target))
         part = sized_part(cfg)
         plain = OmegaConf.create({**cfg[part], "network": {}})  # the other's defaults, not what this part changes
         return _count(DictConfig({"algo": cfg.algo, "network": other, part: plain}), suite, None) or 0
