@@ -12,6 +12,7 @@ from lit_mtrl.algos.sac import SAC
 from lit_mtrl.core.keys import ACTION, OBS
 from lit_mtrl.critics.scalar import ScalarCritic
 from lit_mtrl.data.module import DataModule, Iteration
+from lit_mtrl.data.replay import PerTaskReplay
 from lit_mtrl.envs.probes import Probes
 from lit_mtrl.nets.mlp import MLP
 from lit_mtrl.policies.acting import ActingPolicy
@@ -32,10 +33,11 @@ def build(**options: Any) -> DataModule:
     suite = options.pop("suite", None) or Probes(kind="endless", horizon=HORIZON)
     actor, critic = partial(TanhGaussian, network), partial(ScalarCritic, network)
     sac = SAC(actor, critic, suite.obs_dim, suite.action_dim, len(suite.tasks))
-    sizes = dict(
-        frames=FRAMES, epoch_frames=EPOCH, steps=STEPS, copies=COPIES, random_steps=8, capacity=100, per_task=8
-    )
-    return DataModule(suite, sac, **{"seed": 0, **sizes, **options})
+    seed = options.pop("seed", 0)
+    held = {key: options.pop(key, default) for key, default in (("capacity", 100), ("per_task", 8))}
+    buffer = options.pop("buffer", None) or PerTaskReplay(len(suite.tasks), **held, seed=seed)
+    sizes = dict(frames=FRAMES, epoch_frames=EPOCH, steps=STEPS, copies=COPIES, random_steps=8)
+    return DataModule(suite, sac, buffer, **{"seed": seed, **sizes, **options})
 
 
 class Learner:
@@ -60,7 +62,7 @@ class Learner:
 
     def held(self) -> dict[object, torch.Tensor]:
         """Copies of what the replay holds, in the order in which it was written."""
-            buffer = self.data.buffer.buffer.storage[: len(self.data.buffer)]
+        buffer = self.data.buffer.buffer.storage[: len(self.data.buffer)]
         return {key: buffer[key].clone() for key in (OBS, ACTION)}
 
 
