@@ -81,7 +81,7 @@ class ActingPolicy(nn.Module):
         shape = (*obs.shape[:-1], self.actor.action_dim)
         generator = self._noise(task)
         if self.phase.item() == RANDOM:
-            return td.set(ACTION, torch.rand(shape, generator=generator) * 2 - 1)
+            return td.set(ACTION, self.actor.own(torch.rand(shape, generator=generator) * 2 - 1, task))
         noise = torch.randn(shape, generator=generator)
         if not self._complete:
             return td.set(ACTION, self._act(obs, noise, task))

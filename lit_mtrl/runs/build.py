@@ -39,7 +39,7 @@ def build_suite(cfg: DictConfig) -> Suite:
 def build_algorithm(cfg: DictConfig, suite: Suite) -> Algorithm:
     """The algorithm with freshly initialised networks; seed PyTorch first."""
     parts: Any = {part: _factory(cfg[part], cfg.network, part) for part in ("actor", "critic")}
-    return make(cfg.algo, Algorithm, "algo", **parts, **_sizes(suite))
+    return make(cfg.algo, Algorithm, "algo", **parts, **_sizes(suite), **_own_actions(suite))
 
 
 def build_sizes(cfg: DictConfig, suite: Suite) -> Algorithm | None:
@@ -94,7 +94,7 @@ def build_weightings(cfg: DictConfig, suite: Suite) -> dict[str, Weighting]:
 
 
 def build_part(cfg: DictConfig, part: str, suite: Suite) -> torch.nn.Module:
-    """The ``actor`` or the ``critic`` alone."""
+    """The ``actor`` or the ``critic`` alone, to be counted: it does not know which tasks have fewer actions."""
     return _factory(cfg[part], cfg.network, part)(**_sizes(suite))
 
 
@@ -170,6 +170,12 @@ def _environment(devices: int) -> list[Any]:
 
 def _sizes(suite: Suite) -> dict[str, Any]:
     return dict(obs_dim=suite.obs_dim, action_dim=suite.action_dim, num_tasks=len(suite.tasks))
+
+
+def _own_actions(suite: Suite) -> dict[str, list[int]]:
+    """``action_dims``, each task's own number of actions, where tasks differ; nothing where they do not."""
+    dims = list(suite.action_dims)
+    return {} if set(dims) == {suite.action_dim} else {"action_dims": dims}
 
 
 def _factory(part: DictConfig, network: DictConfig, key: str) -> partial:
