@@ -23,6 +23,7 @@ from lit_mtrl.core.keys import ACTION, OBS
 from lit_mtrl.critics.scalar import ScalarCritic
 from lit_mtrl.data.collect import TaskCollector
 from lit_mtrl.data.module import DataModule, Iteration
+from lit_mtrl.data.replay import PerTaskReplay
 from lit_mtrl.envs.probes import Probes
 from lit_mtrl.nets.mlp import MLP
 from lit_mtrl.policies.tanh_gaussian import TanhGaussian
@@ -45,10 +46,10 @@ def build(**options) -> DataModule:
     suite = options.pop("suite", None) or Probes(kind="endless", horizon=HORIZON)
     actor, critic = partial(TanhGaussian, network), partial(ScalarCritic, network)
     sac = SAC(actor, critic, suite.obs_dim, suite.action_dim, len(suite.tasks))
-    sizes = dict(
-        frames=FRAMES, epoch_frames=EPOCH, steps=STEPS, copies=COPIES, random_steps=8, capacity=100, per_task=8
-    )
-    return DataModule(suite, sac, **{"seed": 0, **sizes, **options})
+    sizes = dict(frames=FRAMES, epoch_frames=EPOCH, steps=STEPS, copies=COPIES, random_steps=8)
+    kept = {"capacity": 100, "per_task": 8, "device": "auto"}
+    replay = PerTaskReplay(len(suite.tasks), **{key: options.pop(key, value) for key, value in kept.items()})
+    return DataModule(suite, sac, replay, **{"seed": 0, **sizes, **options})
 
 
 class Learner:

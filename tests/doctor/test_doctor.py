@@ -243,9 +243,9 @@ def test_envpool_that_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lit_mtrl.data import place
+    from lit_mtrl.data import placement
 
-    monkeypatch.setattr(place, "free_bytes", lambda _: 10**9)
+    monkeypatch.setattr(placement, "free_bytes", lambda _: 10**9)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "free")(10**9))
     memory, disk = guarded(lambda: simulation.room(tmp_path))
     assert (memory.state, disk.state) == (PROBLEM, PROBLEM)

@@ -18,6 +18,8 @@ T, B, K = 3, 4, 6
 class Toy(Algorithm):
     """Two parameters per task; the second objective's loss reaches both, but moves only its own."""
 
+    policy = None  # pyright: ignore[reportAssignmentType, reportIncompatibleVariableOverride]
+
     def __init__(self, clip: float | None = None, every: int = 1):
         super().__init__()
         self.num_tasks = T
