@@ -12,6 +12,8 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -284,6 +286,22 @@ def test_a_worker_that_is_ended_from_outside_is_named() -> None:
         message = die(collector, getattr(collector, call))
         assert "worker 1 (exit code -15), tasks task1, task2, died" in message
         assert "task0" not in message
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "collecting processes have ended: worker 1 (exit code -9)",
+        "At least one process failed: worker 1 (exit code -9). Check for more infos in the log.",
+    ],
+)
+def test_workers_that_torchrl_ended_after_another_died_are_not_blamed(said: str, tmp_path: Path) -> None:
+    """However slowly the others end: by themselves, or by its SIGTERM."""
+    collector = object.__new__(TaskCollector)
+    dead = [SimpleNamespace(join=lambda wait: None, exitcode=-code) for code in (signal.SIGTERM, signal.SIGKILL)]
+    collector._collector, collector._logs = SimpleNamespace(procs=dead), SimpleNamespace(name=str(tmp_path))  # pyright: ignore
+    collector._owned, collector._names = [[0], [1]], ["push", "reach"]
+    assert collector._who_died(RuntimeError(said)) == f"{said}\nworker 1 (exit code -9), tasks reach, died: "
 
 
 def test_a_worker_that_cannot_send_what_it_has_collected_is_reported() -> None:
