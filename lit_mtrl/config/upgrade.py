@@ -57,7 +57,7 @@ def upgraded(saved: Mapping[Any, Any], where: str = SAVED) -> dict[str, Any]:
     require_bounded(saved, where)
     tree = renamed(saved)
     for group, key, place in REGROUPED:
-        if key in (tree.get(group) or {}) and isinstance(tree.get(place), dict):
+        if all(isinstance(tree.get(name), dict) for name in (group, place)) and key in tree[group]:
             tree[place].setdefault(key, tree[group].pop(key))
     for group, added in ADDED.items():
         if isinstance(tree.get(group), dict):
