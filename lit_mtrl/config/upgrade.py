@@ -91,7 +91,8 @@ def renamed(tree: Any) -> Any:
 
 def _parts(tree: Mapping[str, Any], where: str) -> Iterator[str]:
     """What each weighting, callback and part of the algorithm needs."""
-    yield from (f"{name}._target_" for name, part in tree.items() if isinstance(part, dict) and "network" in part)
+    built = [name for name, part in tree.items() if isinstance(part, dict) and "network" in part]
+    yield from (f"{name}.{key}" for name in built for key in ("_target_", "network"))
     for group, keys in ("weighting", ("_target_", "name")), ("callbacks", ("_target_",)):
         parts = tree.get(group)
         require(isinstance(parts, dict), f"{where}: {group} is missing in its configuration; {REMEDY}")
