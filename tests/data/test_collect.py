@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tensordict import TensorDictBase
 
 from lit_mtrl.core.errors import ConfigError
-from lit_mtrl.core.keys import ACTION, DONE, NEXT_OBS, OBS, REWARD, TASK
+from lit_mtrl.core.keys import ACTION, DONE, LOG_PROB, NEXT_OBS, OBS, REWARD, STATE_VALUE, TASK
 from lit_mtrl.data.collect import TaskCollector, WorkerError
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.nets.mlp import MLP
@@ -169,6 +169,25 @@ def test_each_batch_has_memory_of_its_own_whatever_its_shape(tasks: int, steps: 
     before = first.clone()
     collector.collect()
     assert (first == before).all()
+    collector.shutdown()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_the_policy_writes_beside_actions_is_collected(workers: int) -> None:
+    suite = TraceSuite(3)
+    acting = make_policy(suite)
+    values = MLP(suite.obs_dim, 1, 3, head_bound=1.0, width=8, depth=1)
+    collector = TaskCollector(suite, ActingPolicy(acting.policy, log_prob=True, values=values), 6, 2, workers)
+    collector.restart(0)
+    collector.publish()
+    data = collected(collector, 2)
+    assert data[LOG_PROB].shape == (3, 2, 12) and data[STATE_VALUE].shape == (3, 2, 12, 1)
+    with torch.no_grad():
+        mean, log_std = acting.policy(data[OBS].flatten(1, 2))
+        noise = (data[ACTION].flatten(1, 2).atanh() - mean) / log_std.exp()
+        _, log_prob = acting.policy.sample(data[OBS].flatten(1, 2), noise)
+        torch.testing.assert_close(data[LOG_PROB].flatten(1, 2), log_prob, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(data[STATE_VALUE].flatten(1, 2), values(data[OBS].flatten(1, 2), None))
     collector.shutdown()
 
 
