@@ -12,8 +12,8 @@ from lit_mtrl.config.keys import KEYS, kind_of
 
 ROOT = Path(__file__).parents[1]
 GROUPS = (
-    *("benchmark", "env", "algo", "network", "critic", "weighting", "collector", "replay", "engine", "trainer", "eval"),
-    *("callbacks", "logger"),
+    *("benchmark", "env", "algo", "network", "actor", "critic", "weighting", "collector", "replay", "engine"),
+    *("trainer", "eval", "callbacks", "logger"),
 )
 HEAD = """# Every key
 

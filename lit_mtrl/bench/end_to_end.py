@@ -138,7 +138,7 @@ class _Watch(Checkpoint):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         data = self.run.data
         held = min(STORED, data.buffer.capacity or data.steps * data.copies)
-        data.buffer.extend(transitions(data.suite, held, len(data.suite.tasks)).t()[:, None])
+        data.buffer.extend(transitions(data.suite, len(data.suite.tasks), 1, held))
         if self._aside:
             self._parts = _Alone(self.run)
 

@@ -13,6 +13,7 @@ from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.suggest import unknown_key
 
 T = TypeVar("T")
+NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 def make(cfg: DictConfig, base: type[T], key: str, skip: tuple[str, ...] = (), **more: Any) -> T:
@@ -20,7 +21,7 @@ def make(cfg: DictConfig, base: type[T], key: str, skip: tuple[str, ...] = (), *
     ``skip`` names) and ``more``.
 
     Whether the class may be named has been asked (`lit_mtrl.config.trust`). `ConfigError` if it is no class of
-    ``base``, or does not take a value.
+    ``base``, does not take a value, or lacks one.
     """
     values = plain(cfg)
     name = values.pop("_target_")
@@ -30,6 +31,9 @@ def make(cfg: DictConfig, base: type[T], key: str, skip: tuple[str, ...] = (), *
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         for value in values:
             require(value in known, unknown_key(f"{key}.{value}", [f"{key}.{each}" for each in known]))
+    needed = [each.name for each in known.values() if each.default is each.empty and each.kind in NAMED]
+    for each in needed:
+        require(each in values or each in more, f"{key}.{each}: is missing, and {name} needs it; give it")
     return target(**values, **more)
 
 

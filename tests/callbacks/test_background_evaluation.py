@@ -86,7 +86,7 @@ class Data(DataModule):
     """Of a module only what the callbacks need."""
 
     def __init__(self):
-        self.suite, self.replay = SUITE, SimpleNamespace(dumps=lambda path: path.mkdir() or {})  # pyright: ignore
+        self.suite, self.buffer = SUITE, SimpleNamespace(dumps=lambda path: path.mkdir() or {})  # pyright: ignore
         self.resumed = None
 
 
@@ -100,7 +100,7 @@ def train(
     evaluation, checkpoint = Evaluation(every, background=background), Checkpoint(keep)
     evaluation.evaluator = Late(polls)
     actor = Actor()
-    agent: Any = SimpleNamespace(algorithm=SimpleNamespace(actor=actor), frames=0, tasks=SUITE.tasks)
+    agent: Any = SimpleNamespace(algorithm=SimpleNamespace(policy=actor), frames=0, tasks=SUITE.tasks)
 
     def save(path: Path, weights_only: bool) -> None:
         state = {"algorithm.actor.weight": actor.weight.clone()}

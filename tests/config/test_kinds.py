@@ -109,7 +109,7 @@ def test_every_key_of_conf_has_a_kind_and_its_default_fits() -> None:
         group = path.parent.name if path.parent != ROOT / "conf" else ""
         for key, value in keys(OmegaConf.to_container(OmegaConf.load(path)), group):
             kind = kind_of(key)
-            if key.split(".")[0] in ("defaults", "hydra") or key.endswith("_target_"):
+            if "defaults" in key.split(".") or key.startswith("hydra.") or key.endswith("_target_"):
                 continue
             assert kind is not None, f"{path}: {key} has no kind: add it to lit_mtrl/config/keys.py"
             if "${" not in str(value):

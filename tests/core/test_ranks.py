@@ -284,7 +284,7 @@ def test_evaluation_is_shared_out(pair: TwoRanks) -> None:
 
 
 def slices(first: int, number: int) -> TensorDict:
-    return TensorDict({"x": torch.arange(first, first + number).view(-1, 1).expand(number, 2).clone()}, [number, 2])
+    return TensorDict({"x": torch.arange(first, first + number).expand(2, 1, number).clone()}, [2, 1, number])
 
 
 @pytest.mark.parametrize("parts", [1, 3, 4])

@@ -219,6 +219,8 @@ class Conflict(Algorithm):
     equal along y.
     """
 
+    policy = None  # pyright: ignore[reportAssignmentType, reportIncompatibleVariableOverride]
+
     def __init__(self, lr: float = 0.01):
         super().__init__()
         self.num_tasks, self.lr = 2, lr
@@ -343,6 +345,8 @@ def test_conflict_dwa_prefers_the_task_that_falls_less() -> None:
 
 class Kink(Algorithm):
     """The first loss is finite, its gradient is not."""
+
+    policy = None  # pyright: ignore[reportAssignmentType, reportIncompatibleVariableOverride]
 
     def __init__(self):
         super().__init__()
