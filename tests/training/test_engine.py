@@ -26,10 +26,10 @@ def test_an_objective_moves_only_its_own_parameters() -> None:
     engine = Engine(toy)
     for batch in toy_chunk().unbind(0):
         before = toy.b.detach().clone()
-        engine._step(engine.objectives[0], batch)
+        engine.parts["first"](batch)
         assert torch.equal(toy.b, before) and toy.b.grad is None
         before = toy.a.detach().clone()
-        engine._step(engine.objectives[1], batch)
+        engine.parts["second"](batch)
         assert torch.equal(toy.a, before)
         break
 
