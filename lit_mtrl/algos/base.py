@@ -115,8 +115,9 @@ class Algorithm(nn.Module, ABC):
         return rollout
 
     def on_sample(self, chunk: TensorDictBase) -> None:
-        """Before the updates on ``chunk [K, T, b]``, or the one on a batch ``[T, b]``: write the updates' random numbers
-        into it, for nothing else in an update is random; rescale rewards.
+        """Before the updates on ``chunk [K, T, b]``, or the one on a batch ``[T, b]``: set the updates' random numbers,
+        for nothing else in an update is random, or rescaled rewards. Tensors in it are the caller's: none is changed in
+        place.
         """
 
     def after_update(self) -> None:

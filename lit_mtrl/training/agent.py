@@ -93,8 +93,7 @@ class Agent(lightning.LightningModule):
         self.window.collect_seconds += batch.collect_seconds
         if batch.chunk is not None:
             start = time.perf_counter()
-            per_task, single = self.engine.run(batch.chunk)
-            metrics = to_host({**per_task, **single})
+            metrics = to_host(*self.engine.run(batch.chunk))
             self._require_finite(metrics)
             self.iteration = metrics
             self.window.add(metrics, len(batch.chunk), time.perf_counter() - start)

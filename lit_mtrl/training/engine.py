@@ -69,38 +69,11 @@ class Engine:
         self.optimizers = {o.name: o.optimizer(o.params) for o in self._all}
         learning = {f"{name}/weighting": weighting.optimizer() for name, weighting in self.weightings.items()}
         self.optimizers |= {name: optimizer for name, optimizer in learning.items() if optimizer is not None}
-        self.parts, self.shared = self._build(precision, device, backward)
+        self.parts, self.shared = self._build_parts(precision, device, backward)
         self._sums = Sums(self.ranks)
         self._execute = self._update_and_sum
         if "cudagraph" in self.mode:
             self._execute = Graphs(self._update_and_sum, self.optimizers.values())
-
-    def _build(
-        self, precision: str, device: str, backward: Backward | None
-    ) -> tuple[dict[str, ObjectiveUpdate], SharedUpdate | None]:
-        """What an update does for each objective with a loss, by name, and for the one without."""
-        shared = [o for o in self._all if o.loss is None]
-        assert len(shared) <= 1, "an algorithm has one objective without a loss at most"
-        gradients = allocate(self.objectives, shared[0] if shared else None, self.ranks, backward)
-        eager = {o.name: o.loss for o in self.objectives if o.loss is not None}
-        watched = [name for name, weighting in self.weightings.items() if weighting.reads_gramian]
-        losses = in_mode(eager, self.mode, watched)
-        parts = {
-            o.name: ObjectiveUpdate(
-                objective=o,
-                loss=in_precision(losses[o.name], precision, device),
-                eager_loss=in_precision(eager[o.name], precision, device),
-                tape=Tape(self.algorithm, o.params, self.ranks),
-                weighting=self.weightings[o.name],
-                gradients=gradients[o.name],
-                optimizer=self.optimizers[o.name],
-                weighting_optimizer=self.optimizers.get(f"{o.name}/weighting"),
-                ranks=self.ranks,
-            )
-            for o in self.objectives
-        }
-        last = [SharedUpdate(o, gradients[o.name], self.optimizers[o.name]) for o in shared]
-        return parts, last[0] if last else None
 
     def run(self, chunk: TensorDictBase) -> tuple[TensorDict, TensorDict]:
         """K updates on ``chunk [K, T, b]``, already on the learner's device.
@@ -147,7 +120,7 @@ class Engine:
         return tuple(o.name for o in self.objectives if self.updates % o.every == 0)
 
     def _update(self, due: Due, batch: TensorDictBase) -> dict[str, Tensor]:
-        """One update; its metrics."""
+        """One update: every objective that is ``due``, in order, then what they share; its metrics."""
         batch, metrics = batch.copy(), {}
         for name in due:
             metrics |= self.parts[name](batch)
@@ -157,7 +130,35 @@ class Engine:
         return metrics
 
     def _update_and_sum(self, due: Due, batch: TensorDictBase) -> None:
+        """One update, its metrics added to the sums of its kind."""
         self._sums.add(due, self._update(due, batch))
+
+    def _build_parts(
+        self, precision: str, device: str, backward: Backward | None
+    ) -> tuple[Mapping[str, ObjectiveUpdate], SharedUpdate | None]:
+        """What an update does for each objective with a loss, by name, and for the one without."""
+        shared = [o for o in self._all if o.loss is None]
+        assert len(shared) <= 1, "an algorithm has one objective without a loss at most"
+        gradients = allocate(self.objectives, shared[0] if shared else None, self.ranks, backward)
+        eager = {o.name: o.loss for o in self.objectives if o.loss is not None}
+        watched = [name for name, weighting in self.weightings.items() if weighting.reads_gramian]
+        losses = in_mode(eager, self.mode, watched)
+        parts = {
+            o.name: ObjectiveUpdate(
+                objective=o,
+                loss=in_precision(losses[o.name], precision, device),
+                eager_loss=in_precision(eager[o.name], precision, device),
+                tape=Tape(self.algorithm, o.params, self.ranks),
+                weighting=self.weightings[o.name],
+                gradients=gradients[o.name],
+                optimizer=self.optimizers[o.name],
+                weighting_optimizer=self.optimizers.get(f"{o.name}/weighting"),
+                ranks=self.ranks,
+            )
+            for o in self.objectives
+        }
+        last = [SharedUpdate(o, gradients[o.name], self.optimizers[o.name]) for o in shared]
+        return parts, last[0] if last else None
 
 
 def _for_all(

@@ -99,13 +99,14 @@ def norm(tensors: Sequence[Tensor]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))  # pyright: ignore[reportArgumentType]
 
 
-def to_host(metrics: Mapping[str, Tensor]) -> dict[str, list[float]]:
-    """The values of ``metrics``, a single one or one a task, in one transfer."""
-    flat = torch.cat([value.float().flatten() for value in metrics.values()]).tolist()
+def to_host(*metrics: TensorDict) -> dict[str, list[float]]:
+    """The values of all ``metrics``, in one transfer."""
+    tensors: dict[str, Tensor] = {key: value for each in metrics for key, value in each.items()}
+    flat = torch.cat([value.float().flatten() for value in tensors.values()]).tolist()
     values, at = {}, 0
-    for key, value in metrics.items():
-        values[key] = flat[at : at + value.numel()]
-        at += value.numel()
+    for key, tensor in tensors.items():
+        values[key] = flat[at : at + tensor.numel()]
+        at += tensor.numel()
     return values
 
 

@@ -165,13 +165,13 @@ def test_masked_tasks_are_nothing_to_a_weighting_of_losses() -> None:
     """Mask-out sets a loss to zero: that task gets no weight, its logit rests, and no one is blamed for it."""
     sac = make_sac(PLAIN, mask_out=20.0)
     weighting = FAMO(T, weight_decay=0.0)
-    engine = Engine(sac, {"critic": weighting})
+    engine = Engine(sac, {"critic": weighting, "actor": FAMO(T)})
     batch = make_batch(0)
     batch["next", "reward"][1] = 1e3
     for _ in range(5):
         metrics = engine.update(batch)
         assert metrics["critic/masked"][1] == 1 and metrics["critic/weight"][1] == 0
-        assert metrics["critic/floored"].sum() == 0
+        assert metrics["critic/floored"].sum() == 0 and metrics["actor/floored"][1] == 0
     assert weighting.logits[1] == 0 and weighting.logits[0] != 0
 
 
