@@ -21,6 +21,8 @@ log = logging.getLogger("lit_mtrl")
 
 NORMS = {"grad_norm": "grad", "param_norm": "params"}
 """What loggers call them: ``norm/<objective>/grad``."""
+PART = 2**16
+"""Numbers of a parameter whose squares `norm` sums at once."""
 UNLOGGED = ("finite", "weight", "floored")
 
 Due = tuple[str, ...]
@@ -95,8 +97,9 @@ class Sums:
 
 
 def norm(tensors: Sequence[Tensor]) -> Tensor:
-    """L2 norm of all entries of all tensors, a 0-d tensor."""
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))  # pyright: ignore[reportArgumentType]
+    """L2 norm of all entries of all tensors, a 0-d tensor; of parts first, as `lit_mtrl.training.memory.ROW` says."""
+    parts = [part for tensor in tensors for part in tensor.flatten().split(PART)]
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(parts)))  # pyright: ignore[reportArgumentType]
 
 
 def to_host(*metrics: TensorDict) -> dict[str, list[float]]:

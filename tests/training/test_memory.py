@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from lit_mtrl.algos.base import Objective
 from lit_mtrl.core.ranks import Ranks
-from lit_mtrl.training.memory import ALIGNED, GradientMemory, allocate
+from lit_mtrl.training.memory import ALIGNED, ROW, GradientMemory, allocate
+from lit_mtrl.training.metrics import norm
 from tests.helpers.updates import ADAM
 
 
@@ -20,7 +21,7 @@ def test_every_gradient_begins_where_a_cache_line_does() -> None:
     own = parameters((2, 3), (ALIGNED,), (1,))
     memory = GradientMemory(own)
     memory.take([torch.full_like(p, i + 1) for i, p in enumerate(own)])
-    want = torch.zeros(3 * ALIGNED)
+    want = torch.zeros(ROW)
     want[:6], want[ALIGNED : 2 * ALIGNED], want[2 * ALIGNED] = 1, 2, 3
     assert torch.equal(memory.flat, want)
     memory.hand_over()
@@ -38,6 +39,20 @@ def test_clipping_is_to_the_joint_norm(limit: float | None, factor: float) -> No
     memory.hand_over()
     grads = [p.grad.tolist() for p in own if p.grad is not None]
     assert grads == [[3 * factor], [-4 * factor, 12 * factor]]
+
+
+def test_norms_of_millions_are_exact() -> None:
+    """Mostly in one tensor, as where networks are wide."""
+    own = parameters((3000, 3000), (1000, 1000), (7,))
+    memory, generator = GradientMemory(own), torch.Generator().manual_seed(0)
+    gradients = [torch.randn(p.shape, generator=generator) for p in own]
+    exact = sum(float(g.double().square().sum()) for g in gradients) ** 0.5
+    memory.take(gradients)
+    for found in (memory.clip(1.0), norm(gradients)):
+        assert abs(float(found) / exact - 1) < 1e-6
+    memory.hand_over()
+    clipped = sum(float(p.grad.double().square().sum()) for p in own if p.grad is not None) ** 0.5
+    assert abs(clipped - 1) < 1e-6
 
 
 def objectives(*params: list[nn.Parameter]) -> list[Objective]:
