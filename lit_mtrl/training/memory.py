@@ -25,7 +25,8 @@ class GradientMemory:
     """One vector ``flat`` for the gradients of parameters, with a view of each parameter's shape.
 
     Views have the parameters' own layout: fused Adam on the CPU reads memory linearly, whatever a gradient's strides.
-    Between them is padding, so that each begins where a cache line does, and behind them, to a whole number of rows.
+    Between them is padding, so that each begins where a cache line does, and behind them, to a whole number of rows. It
+    is zero, and so counts in no norm.
 
     own: the parameters that are moved along these gradients.
     shared: the memory in which objectives sum up the gradients of what they share; here those lie before ``own``'s.
@@ -46,11 +47,12 @@ class GradientMemory:
         self.params = (*(shared.own if shared else ()), *own)
         self._ranks, self._backward = ranks or Ranks(), backward
         sizes, size = [_padded(p) for p in self.params], required(self.params)
-        if memory is None:
-            memory = torch.zeros(size, dtype=own[0].dtype, device=own[0].device)
-        self.flat = memory[:size]
-        parts = self.flat[: sum(sizes)].split(sizes)
+        self.flat = torch.zeros(size, dtype=own[0].dtype, device=own[0].device) if memory is None else memory[:size]
+        *parts, rest = self.flat.split([*sizes, size - sum(sizes)])
         self._views = [part[: p.numel()].view_as(p) for part, p in zip(parts, self.params, strict=True)]
+        padding = [*(part[p.numel() :] for part, p in zip(parts, self.params, strict=True)), rest]
+        self._padding = [each for each in padding if len(each)]
+        self._used_by_others = memory is not None
 
     def fill(self, total: Tensor) -> None:
         """Take the gradients of the scalar ``total``, averaged over the ranks."""
@@ -67,6 +69,8 @@ class GradientMemory:
 
     def take(self, gradients: Sequence[Tensor]) -> None:
         """Copy ``gradients``, one for each of ``params``."""
+        if self._used_by_others:
+            torch._foreach_zero_(self._padding)
         torch._foreach_copy_(self._views, list(gradients))
 
     def clip(self, max_norm: float | None) -> Tensor:

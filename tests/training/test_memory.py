@@ -78,6 +78,25 @@ def test_shared_parameters_get_the_sum() -> None:
     assert common.grad is not None and common.grad.tolist() == [2.5, 1]
 
 
+def test_what_others_left_in_the_memory_counts_in_no_norm() -> None:
+    """The first objective fills the memory; the second needs less of it, with padding at other places."""
+    common, first, small, large = parameters((2,), (3 * ROW,), (1,), (ALIGNED + 1,))
+    shared = Objective("shared", None, (common,), ADAM)
+    memories = allocate(objectives([first], [small, large]), shared, Ranks(), None)
+    one, two, total = (memories[name] for name in ("o0", "o1", "shared"))
+    one.fill(common.sum() + 1e3 * first.sum())
+    one.hand_over()
+    assert two.flat.count_nonzero() == ROW - ALIGNED + 2
+    two.fill(4 * common.sum() + 8 * small.sum() + 2 * large[-1])
+    assert float(two.clip(5.0)) == 10  # the root of 16 + 16 + 64 + 4
+    assert two.flat.count_nonzero() == 4
+    two.hand_over()
+    total.hand_over()
+    assert common.grad is not None and common.grad.tolist() == [3, 3]
+    assert small.grad is not None and small.grad.tolist() == [4]
+    assert large.grad is not None and large.grad.tolist() == [0] * ALIGNED + [1]
+
+
 def test_what_is_not_shared_must_be_touched() -> None:
     used, unused = parameters((1,), (1,))
     with pytest.raises(RuntimeError, match="not have been used"):
