@@ -95,7 +95,7 @@ def _serve(pipe: Any, rank: int, size: int, kind: str, address: str) -> None:
 
 
 def _flats(engine: Engine) -> list[torch.Tensor]:
-    return [engine._grads[objective.name].flat for objective in engine.objectives]
+    return [part.gradients.flat for part in engine.parts.values()]
 
 
 def _reduce(engine: Engine) -> None:

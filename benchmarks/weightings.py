@@ -39,11 +39,11 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from benchmarks.networks import HEAVY_SECONDS, machine, show
-from lit_mtrl.algos.base import Objective
 from lit_mtrl.bench.update import transitions
 from lit_mtrl.config.compose import compose, groups
 from lit_mtrl.runs.build import build_algorithm, build_suite, build_weightings
 from lit_mtrl.training.engine import Engine
+from lit_mtrl.training.update import ObjectiveUpdate
 
 SEPARATE = "separate"
 UPDATES = 2  # the second has Adam's moments beside the activations
@@ -58,19 +58,18 @@ class Case(NamedTuple):
     objectives: str
 
 
-class SeparateBackwards(Engine):
+class SeparateBackwards(ObjectiveUpdate):
     """Rows of the Jacobian from one backward pass each; no tape, and no further pass through the network."""
 
-    def _recorded(self, objective: Objective, batch: TensorDictBase, shared_only: bool) -> tuple[TensorDict, Tensor]:
-        assert objective.loss is not None
-        out = objective.loss(batch)
+    def evaluate_with_gramian(self, batch: TensorDictBase, shared_only: bool = False) -> tuple[TensorDict, Tensor]:
+        out, params = self.eager_loss(batch), self.objective.params
         losses = out["loss"]
-        jacobian = torch.empty(len(losses), sum(p.numel() for p in objective.params))
+        jacobian = torch.empty(len(losses), sum(p.numel() for p in params))
         for row, loss in zip(jacobian, losses, strict=True):
-            grads = torch.autograd.grad(loss, objective.params, retain_graph=True)
+            grads = torch.autograd.grad(loss, params, retain_graph=True)
             torch.cat([grad.flatten() for grad in grads], out=row)
         # The same values, but linear in the parameters: the engine's own backward pass is then a product with the rows.
-        moved = torch.cat([(p - p.detach()).flatten() for p in objective.params])
+        moved = torch.cat([(p - p.detach()).flatten() for p in params])
         return out.set("loss", losses.detach() + jacobian @ moved), jacobian @ jacobian.t()
 
 
@@ -93,9 +92,10 @@ def prepare(case: Case, args: argparse.Namespace) -> tuple[Engine, TensorDict]:
     key = "weighting" if case.objectives == "both" else f"weighting.{case.objectives}"
     cfg = compose([f"{case.benchmark}_mtmhsac"], [f"network.width={case.width}", f"{key}={name}"])
     suite = build_suite(cfg)
-    engine = SeparateBackwards if case.weighting == SEPARATE else Engine
-    built = engine(build_algorithm(cfg, suite), build_weightings(cfg, suite), cfg.engine.mode)
-    return built, transitions(suite, len(suite.tasks), args.per_task)
+    engine = Engine(build_algorithm(cfg, suite), build_weightings(cfg, suite), cfg.engine.mode)
+    if case.weighting == SEPARATE:
+        engine.parts = {name: SeparateBackwards(**vars(part)) for name, part in engine.parts.items()}
+    return engine, transitions(suite, len(suite.tasks), args.per_task)
 
 
 def updates(rows: list[Case], args: argparse.Namespace) -> list[dict]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
+import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase
 from torch import Tensor, nn
 
@@ -16,31 +18,42 @@ from lit_mtrl.core.ranks import Ranks
 from lit_mtrl.policies.acting import ActingPolicy
 from lit_mtrl.policies.base import Policy
 
+OptimizerFactory = Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]
+
+
+def adam(lr: float, eps: float, key: str) -> OptimizerFactory:
+    """A factory of fused Adam; `ConfigError` naming ``key``, the learning rate's in the configuration, if it is wrong."""
+    require(lr > 0, f"{key}={lr}: learning rates are positive")
+    return partial(torch.optim.Adam, lr=lr, eps=eps, fused=True)
+
 
 @dataclass(frozen=True)
 class Objective:
     """One loss with the parameters it moves.
 
-    ``loss(batch [T, b]) -> TensorDict [T]``: key ``"loss"`` is minimised, every other key is a metric per task.
     Objectives of an update run in order on the same batch and may write into it for those after them. A weighting may
-    ask for the loss again after the step: noise is in the batch (see `Algorithm.draw`) and targets are kept there (see
-    `once`), so that only the parameters differ. A loss must not wait for the device, nor choose by values in Python: it
-    may be compiled or recorded.
+    ask for the loss again after the step: noise is in the batch (see `Algorithm.on_sample`) and targets are kept there
+    (see `once`), so that only the parameters differ. A loss must not wait for the device, nor choose by values in
+    Python: it may be compiled or recorded.
 
-    ``loss=None`` is for parameters that several networks share: they take one step at the end of an update, along the
-    sum of the gradients of all its losses.
+    name: what its metrics, its weighting and its optimizer are called by.
+    loss: ``loss(batch [T, b]) -> TensorDict [T]``: key ``"loss"`` is minimised, every other key is a metric per task. A
+        loss of exactly zero means that the task takes no part in this update. None for parameters that several networks
+        share: they take one step at the end of an update, along the sum of the gradients of all its losses.
+    params: what it moves, and no other objective.
+    optimizer: called with ``params``, makes what moves them; see `adam`.
+    max_grad_norm: the gradient of all ``params`` together is scaled down to this norm; None for no clipping.
+    every: it takes part in one update of so many, beginning with the first.
     """
 
     name: str
     loss: Callable[[TensorDictBase], TensorDict] | None
     params: tuple[nn.Parameter, ...]
-    lr: float
-    eps: float = 1e-5
+    optimizer: OptimizerFactory
     max_grad_norm: float | None = None
     every: int = 1
 
     def __post_init__(self) -> None:
-        require(self.lr > 0, f"algo.{self.name}_lr={self.lr}: learning rates are positive")
         require(self.every > 0, f"{self.name}: every={self.every} must be at least 1")
         norm = self.max_grad_norm
         require(norm is None or norm > 0, f"algo.max_grad_norm={norm}: give a positive norm, or null for no clipping")
@@ -101,9 +114,10 @@ class Algorithm(nn.Module, ABC):
         """
         return rollout
 
-    def draw(self, batch: TensorDictBase) -> None:
-        """Write the random numbers of an update into ``batch [*, T, b]``, one chunk or one batch; nothing else in an
-        update is random.
+    def on_sample(self, chunk: TensorDictBase) -> None:
+        """Before the updates on ``chunk [K, T, b]``, or the one on a batch ``[T, b]``: set the updates' random numbers,
+        for nothing else in an update is random, or rescaled rewards. Tensors in it are the caller's: none is changed in
+        place.
         """
 
     def after_update(self) -> None:

@@ -26,7 +26,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
-from lit_mtrl.algos.base import Algorithm, Objective, once
+from lit_mtrl.algos.base import Algorithm, Objective, adam, once
 from lit_mtrl.core.errors import require
 from lit_mtrl.core.keys import ACTION, NEXT_OBS, OBS, REWARD, TERMINATED
 from lit_mtrl.critics.base import Critic
@@ -124,23 +124,21 @@ class SAC(Algorithm):
         self.shared_lr = shared_lr
 
     def objectives(self) -> tuple[Objective, ...]:
-        def objective(
-            name: str, loss: Callable | None, params: list[nn.Parameter], lr: float, clip: float | None
-        ) -> Objective:
-            return Objective(name, loss, tuple(params), lr, self.adam_eps, clip)
-
         both = {id(p) for p in self.shared}
         actor, critic, target = (
-            [p for p in part.parameters() if id(p) not in both] for part in (self.actor, self.critic, self.target)
+            tuple(p for p in part.parameters() if id(p) not in both) for part in (self.actor, self.critic, self.target)
         )
         self._pairs = target, critic
-        shared = [objective("shared", None, self.shared, self.shared_lr, None)] if self.shared else []
-        return (
-            objective("critic", self.critic_loss, critic, self.critic_lr, self.max_grad_norm),
-            objective("actor", self.actor_loss, actor, self.actor_lr, self.max_grad_norm),
-            objective("temperature", self.temperature_loss, [self.log_alpha], self.temperature_lr, None),
-            *shared,
+        eps, clip = self.adam_eps, self.max_grad_norm
+        temperature = adam(self.temperature_lr, eps, "algo.temperature_lr")
+        objectives = (
+            Objective("critic", self.critic_loss, critic, adam(self.critic_lr, eps, "algo.critic_lr"), clip),
+            Objective("actor", self.actor_loss, actor, adam(self.actor_lr, eps, "algo.actor_lr"), clip),
+            Objective("temperature", self.temperature_loss, (self.log_alpha,), temperature),
         )
+        if not self.shared:
+            return objectives
+        return *objectives, Objective("shared", None, tuple(self.shared), adam(self.shared_lr, eps, "algo.shared_lr"))
 
     @property
     def policy(self) -> Policy:
@@ -153,8 +151,8 @@ class SAC(Algorithm):
         action, _ = self.actor.sample(batch[OBS], _noise(batch))
         return {"actor": batch[OBS], **dict.fromkeys(self.critic.networks(), self.critic.inputs(batch[OBS], action))}
 
-    def draw(self, batch: TensorDictBase) -> None:
-        batch.set("target_noise", _noise(batch)).set("actor_noise", _noise(batch))
+    def on_sample(self, chunk: TensorDictBase) -> None:
+        chunk.set("target_noise", _noise(chunk)).set("actor_noise", _noise(chunk))
 
     def critic_loss(self, batch: TensorDictBase) -> TensorDict:
         """Mean over critics and samples of their loss against r + gamma (1 - terminated) (Q' - alpha log pi)."""

@@ -55,7 +55,8 @@ class TanhGaussian(Policy):
         """Reparametrised action ``[*batch, action]`` and its log-density ``[*batch]`` for standard normal ``noise``."""
         mean, log_std = self(obs, task)
         u = mean + log_std.exp() * noise
-        return self.own(clamp_open(u.tanh()), task), self._log_density(u, noise, log_std, task)
+        log_prob = self._log_density(u, noise, log_std, task)  # first: gradients add up in this order
+        return self.own(clamp_open(u.tanh()), task), log_prob
 
     def log_prob(self, obs: Tensor, action: Tensor, task: Tensor | None = None) -> Tensor:
         mean, log_std = self(obs, task)

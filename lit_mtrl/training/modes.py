@@ -1,14 +1,15 @@
-"""How an update is executed: losses compiled by TorchInductor, whole updates recorded as CUDA graphs.
+"""How an update is executed: losses compiled by TorchInductor or in half precision, whole updates as CUDA graphs.
 
-Neither changes what is computed. Random numbers are drawn before an update (`lit_mtrl.algos.base.Algorithm.draw`), so
-that it is a function of its batch, the parameters and the optimizers' state.
+Modes do not change what is computed. Random numbers are drawn before an update
+(`lit_mtrl.algos.base.Algorithm.on_sample`), so that it is a function of its batch, the parameters and the optimizers'
+state.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -40,6 +41,29 @@ def resolve_mode(mode: str, precision: str, device: str) -> str:
     require(gpu or "cudagraph" not in mode, f"engine.mode={mode}: needs a GPU, and this run has none; use engine=eager")
     require(gpu or precision != "tf32", "engine.precision=tf32: exists on GPUs only; use fp32 or bf16")
     return ("cudagraph" if gpu else "eager") if mode == "auto" else mode
+
+
+def in_mode(losses: Mapping[str, Loss], mode: str, watched: Collection[str]) -> dict[str, Loss]:
+    """The objectives' ``losses``, compiled if ``mode`` says so, but for those whose layers are ``watched``."""
+    if "compile" not in mode:
+        return dict(losses)
+    if watched:
+        log.info("engine.mode=%s: %s not compiled, for their weightings' sake", mode, ", ".join(watched))
+    compiler = Compiler()
+    return {name: loss if name in watched else compiler.wrap(loss) for name, loss in losses.items()}
+
+
+def in_precision(loss: Loss, precision: str, device: str) -> Loss:
+    """``loss`` with its networks' products in ``precision`` on a device of type ``device``."""
+    if precision != "bf16":
+        return loss
+
+    def call(batch: TensorDictBase) -> TensorDict:
+        # Without its cache of cast weights, which would outlive a recorded graph's memory.
+        with torch.autocast(device, torch.bfloat16, cache_enabled=False):
+            return loss(batch)
+
+    return call
 
 
 class Compiler:
@@ -84,7 +108,7 @@ class Graphs:
     ):
         self.update, self.optimizers = update, list(optimizers)
         self.failed = False
-        self._lane = Lane()
+        self._side = SideStream()
         self._calls: Counter[tuple[str, ...]] = Counter()
         self._replays: dict[tuple[str, ...], Callable[[], object]] = {}
         self._batch: TensorDictBase | None = None
@@ -95,14 +119,14 @@ class Graphs:
         """One update on ``batch [T, b]``, whose shapes and keys are always the same."""
         self._calls[due] += 1
         if self.failed or self._calls[due] <= WARM_UP:
-            self._lane.run(lambda: self.update(due, batch))
+            self._side.run(lambda: self.update(due, batch))
             return
         if self._batch is None:
             self._keys = sorted(batch.keys(True, True), key=str)
             self._batch = batch.clone()
             self._inputs = [self._batch.get(key) for key in self._keys]
         if due not in self._replays and not self._try_to_record(due, self._batch):
-            self._lane.run(lambda: self.update(due, batch))
+            self._side.run(lambda: self.update(due, batch))
             return
         torch._foreach_copy_(self._inputs, [batch.get(key) for key in self._keys])
         self._replays[due]()
@@ -124,15 +148,15 @@ class Graphs:
         for group in groups:
             group["capturable"] = True
         try:
-            return self._lane.record(lambda: self.update(due, batch))
+            return self._side.record(lambda: self.update(due, batch))
         finally:
             for group in groups:
                 group["capturable"] = False
 
 
-class Lane:
-    """The stream on which updates are tried and recorded; libraries and autograd remember the one that they were first
-    used on.
+class SideStream:
+    """The CUDA stream on which updates are tried and recorded; libraries and autograd remember the one that they were
+    first used on.
     """
 
     def __init__(self) -> None:

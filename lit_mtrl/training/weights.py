@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lit_mtrl.core.errors import require
@@ -18,6 +19,7 @@ TRAINING = {
 """What Lightning has put beside the weights; without some of it, it would go on in silence, from another place."""
 PROGRESS = {"updates": int, "recent": list}
 MOMENTS = ("exp_avg", "exp_avg_sq")
+"""Of Adam."""
 REMEDY = "use one that fit has written"
 PREFIX = "algorithm."
 """Of the algorithm's weights among those of the agent."""
@@ -75,17 +77,20 @@ def require_continuable(agent: Any, checkpoint: Mapping[str, Any], where: str) -
         require(not lacking, f"{where}: holds no {', '.join(lacking)}; {REMEDY}")
     pairs = all(isinstance(pair, list) and len(pair) == 2 for pair in checkpoint["lit_mtrl"]["recent"])
     require(pairs, f"{where}: its 'recent' are not pairs of success and return; {REMEDY}")
-    moved = [objective.params for objective in agent.algorithm.objectives()]
-    moved += [w.optimizer().param_groups[0]["params"] for w in agent.weightings.values() if w.optimizer() is not None]
+    optimizers = [objective.optimizer(objective.params) for objective in agent.algorithm.objectives()]
+    learning = [weighting.optimizer() for weighting in agent.weightings.values()]
+    optimizers += [optimizer for optimizer in learning if optimizer is not None]
     states = checkpoint["optimizer_states"]
     require(
-        len(states) == len(moved) and all(map(_is_of, states, moved)),
+        len(states) == len(optimizers) and all(map(_is_of, states, optimizers)),
         f"{where}: the state of its optimizers does not fit its configuration; {REMEDY}",
     )
 
 
-def _is_of(state: Any, params: Sequence[Tensor]) -> bool:
-    """Whether it is the state of an optimizer of ``params``, before or after its first step."""
+def _is_of(state: Any, optimizer: torch.optim.Optimizer) -> bool:
+    """Whether it is a state of such an optimizer as ``optimizer``, before or after its first step."""
+    params = optimizer.param_groups[0]["params"]
+    moments = MOMENTS if isinstance(optimizer, torch.optim.Adam) else ()
     if not isinstance(state, Mapping) or not isinstance(state.get("state"), Mapping):
         return False
     groups, found = state.get("param_groups"), state["state"]
@@ -99,7 +104,7 @@ def _is_of(state: Any, params: Sequence[Tensor]) -> bool:
     return all(
         isinstance(each.get(key), Tensor) and each[key].shape == params[i].shape and each[key].dtype == params[i].dtype
         for i, each in found.items()
-        for key in MOMENTS
+        for key in moments
     )
 
 

@@ -39,7 +39,7 @@ def test_numbers_are_those_of_explicit_gradients(tmp_path: Path) -> None:
     state, norms, cosines = torch.get_rng_state(), [], []
     for batch in keep.chunk.unbind(0):
         rows = []
-        agent.algorithm.draw(batch)
+        agent.algorithm.on_sample(batch)
         assert critic.loss is not None
         for loss in critic.loss(batch)["loss"]:
             grads = torch.autograd.grad(loss, critic.params, retain_graph=True)

@@ -57,7 +57,7 @@ def shared_out(updates: int, dtype: torch.dtype) -> tuple[list[TensorDictBase], 
 
 def trained(sac: SAC, names: dict[str, str], batches: list, ranks: Ranks, backward: Any = None) -> dict:
     """Parameters, and what the weightings remember, after one update on each of ``batches``, whose noise is in them."""
-    sac.draw = lambda batch: None  # pyright: ignore[reportAttributeAccessIssue]
+    sac.on_sample = lambda batch: None  # pyright: ignore[reportAttributeAccessIssue]
     dtype = sac.log_alpha.dtype
     weightings = {objective: make_weighting(name, T).to(dtype) for objective, name in names.items()}
     engine = Engine(sac, weightings, ranks=ranks, backward=backward)
@@ -204,7 +204,7 @@ def mask_of(threshold: float) -> tuple[list[float], list[float]]:
     sac = make_sac(PLAIN, mask_out=threshold)
     sac.ranks = ranks
     batch = make_batch(ranks.rank)
-    sac.draw(batch)
+    sac.on_sample(batch)
     free = make_sac(PLAIN)
     return sac.critic_loss(batch)["masked"].tolist(), free.critic_loss(batch)["loss"].detach().tolist()
 

@@ -9,8 +9,9 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import nn
 
-from lit_mtrl.algos.base import Algorithm, Objective
+from lit_mtrl.algos.base import Algorithm, Objective, adam
 from lit_mtrl.algos.sac import SAC
+from lit_mtrl.policies.base import Policy
 from lit_mtrl.training.engine import Engine
 from tests.helpers.sac import T, make_chunk
 from tests.helpers.weightings import make_weighting
@@ -25,12 +26,12 @@ def trained(sac: SAC, mode: str, weighting: str = "mean", chunks: int = 2, updat
     engine = Engine(sac, weightings, mode, **options)
     for i in range(chunks):
         chunk = make_chunk(updates, 100 * i)
-        sac_draw = copy.deepcopy(chunk)
-        sac.draw(sac_draw)  # on the CPU, whatever the device
-        with_noise = sac_draw.to(device)
-        sac.draw = lambda batch, noise=with_noise: batch.update(noise.select("target_noise", "actor_noise"))  # pyright: ignore
+        with_noise = copy.deepcopy(chunk)
+        sac.on_sample(with_noise)  # on the CPU, whatever the device
+        noise = with_noise.to(device).select("target_noise", "actor_noise")
+        sac.on_sample = lambda batch, noise=noise: batch.update(noise)  # pyright: ignore
         per_task, scalar = engine.run(chunk.to(device))
-        del sac.draw
+        del sac.on_sample
     values = {f"parameter {n}": p.detach().cpu() for n, p in sac.named_parameters()}
     values |= {f"metric {k}": v.cpu() for td in (per_task, scalar) for k, v in td.items()}  # pyright: ignore
     return values, engine
@@ -46,9 +47,18 @@ def assert_close(got: dict, want: dict, rtol: float) -> None:
 
 
 UPDATES, SAMPLES = 6, 4
+ADAM = adam(0.1, 1e-5, "algo.lr")
 
 
-class Toy(Algorithm):
+class NoPolicy(Algorithm):
+    """For losses that need none."""
+
+    @property
+    def policy(self) -> Policy:
+        raise NotImplementedError
+
+
+class Toy(NoPolicy):
     """Two parameters per task; the second objective's loss reaches both, but moves only its own."""
 
     def __init__(self, clip: float | None = None, every: int = 1):
@@ -59,8 +69,8 @@ class Toy(Algorithm):
 
     def objectives(self) -> tuple[Objective, ...]:
         return (
-            Objective("first", self.first, (self.a,), lr=0.1, max_grad_norm=self.clip),
-            Objective("second", self.second, (self.b,), lr=0.1, every=self.every),
+            Objective("first", self.first, (self.a,), ADAM, max_grad_norm=self.clip),
+            Objective("second", self.second, (self.b,), ADAM, every=self.every),
         )
 
     def first(self, batch: TensorDictBase) -> TensorDict:

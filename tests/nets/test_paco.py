@@ -127,7 +127,7 @@ def test_w_moves_by_the_sum_of_all_losses(norm: float | None) -> None:
     engine, start = Engine(sac), w.detach().clone()
     torch.manual_seed(7)
     first = batch.clone()
-    sac.draw(first)
+    sac.on_sample(first)
     from_critic = torch.autograd.grad(sac.critic_loss(first)["loss"].mean(), w)[0]
     torch.manual_seed(7)
     metrics = engine.update(batch.clone())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
 
 from lit_mtrl.training.engine import Engine
 from lit_mtrl.weighting.base import Weighting
@@ -26,10 +26,10 @@ def test_an_objective_moves_only_its_own_parameters() -> None:
     engine = Engine(toy)
     for batch in toy_chunk().unbind(0):
         before = toy.b.detach().clone()
-        engine._step(engine.objectives[0], batch)
+        engine.parts["first"](batch)
         assert torch.equal(toy.b, before) and toy.b.grad is None
         before = toy.a.detach().clone()
-        engine._step(engine.objectives[1], batch)
+        engine.parts["second"](batch)
         assert torch.equal(toy.a, before)
         break
 
@@ -44,6 +44,24 @@ def test_clipping_is_joint_and_the_norm_is_from_before(clip: float | None) -> No
     expected = 2.0 if clip != 1.0 else 2.0 / 12**0.5
     assert toy.a.grad is not None
     torch.testing.assert_close(toy.a.grad, torch.full((T,), expected))
+
+
+def test_chunks_are_prepared_once_before_their_updates() -> None:
+    """Whatever `on_sample` sets is in every batch; the caller's data stays as it is."""
+    toy, seen = Toy(), []
+
+    def on_sample(chunk: TensorDictBase) -> None:
+        seen.append(chunk.shape)
+        chunk.set("x", chunk["x"] + 5)
+
+    toy.on_sample = on_sample  # pyright: ignore[reportAttributeAccessIssue]
+    engine, data = Engine(toy), toy_chunk()
+    per_task, _ = engine.run(data)
+    engine.update(data[0])
+    engine.gramians(data[0])
+    assert seen == [(K, T, B), (T, B), (T, B)]
+    assert torch.equal(data["x"], toy_chunk()["x"])
+    assert per_task["first/loss"].min() > 3  # the parameters move away from 1 by at most 0.1 an update
 
 
 def test_metrics_are_means_over_updates() -> None:

@@ -35,7 +35,7 @@ class Here:
 
 @pytest.fixture
 def pretend_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution, "Lane", Here)
+    monkeypatch.setattr(execution, "SideStream", Here)
     monkeypatch.setattr(engine_module, "resolve_mode", lambda mode, precision, device: mode)
 
 
@@ -79,7 +79,7 @@ def test_losses_are_traced_whole(case: Case, monkeypatch: pytest.MonkeyPatch) ->
         seen.append(graph)
         return graph.forward
 
-    monkeypatch.setattr(engine_module, "Compiler", lambda: Compiler(backend))  # pyright: ignore
+    monkeypatch.setattr(execution, "Compiler", lambda: Compiler(backend))  # pyright: ignore
     torch._dynamo.reset()
     sac = make_sac(case)
     assert_close(trained(sac, "compile", chunks=1, updates=2)[0], trained(sac, "eager", chunks=1, updates=2)[0], 1e-6)
@@ -156,16 +156,16 @@ def test_nothing_in_an_update_waits_for_the_device(case: Case, weighting: str, m
     monkeypatch.setattr(torch.optim, "Adam", NoAdam)
     sac = make_sac(case, mask_out=1e3)
     batch = make_batch(0)
-    sac.draw(batch)
+    sac.on_sample(batch)
     weightings = {name: make_weighting(weighting, T).to("meta") for name in ("critic", "actor")}
     shared = [next(n for n, p in sac.named_parameters() if p is mine) for mine in sac.shared]
     sac.to("meta")
     sac.shared = [sac.get_parameter(name) for name in shared]
     engine = Engine(sac, weightings)
     for _ in range(2):
-        engine._add(engine._due(), batch.to("meta"))
+        engine._update_and_sum(engine._due(), batch.to("meta"))
     assert all(p.device.type == "meta" for p in sac.parameters())
-    assert all(total.device.type == "meta" for _, total in engine._totals.values())
+    assert all(total.device.type == "meta" for total in engine._sums.totals.values())
     with pytest.raises(RuntimeError):  # what this test relies on
         sac.log_alpha.sum().item()
     with pytest.raises(RuntimeError):
@@ -176,7 +176,7 @@ def test_a_compiler_that_fails_is_told_once(caplog: pytest.LogCaptureFixture, mo
     def broken(graph: torch.fx.GraphModule, inputs: list) -> Callable:
         raise OSError("no C++ compiler here\nand more")
 
-    monkeypatch.setattr(engine_module, "Compiler", lambda: Compiler(broken))  # pyright: ignore
+    monkeypatch.setattr(execution, "Compiler", lambda: Compiler(broken))  # pyright: ignore
     monkeypatch.setattr(logging.getLogger("lit_mtrl"), "propagate", True)
     torch._dynamo.reset()
     sac = make_sac(("mlp", {}))

@@ -10,13 +10,14 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lit_mtrl.algos.base import Algorithm, Objective
+from lit_mtrl.algos.base import Objective, adam
 from lit_mtrl.algos.sac import SAC
 from lit_mtrl.nets import tape as tape_module
 from lit_mtrl.nets.ensemble import Ensemble
 from lit_mtrl.nets.layers import Dense
 from lit_mtrl.nets.tape import Tape
 from lit_mtrl.training.engine import Engine
+from lit_mtrl.training.update import ObjectiveUpdate
 from lit_mtrl.weighting.base import GramianWeighting
 from lit_mtrl.weighting.cagrad import CAGrad
 from lit_mtrl.weighting.dwa import DWA
@@ -28,6 +29,7 @@ from lit_mtrl.weighting.uncertainty import Uncertainty
 from lit_mtrl.weighting.upgrad import UPGrad
 from tests.helpers.nets import CASES, maker, name_of
 from tests.helpers.sac import PLAIN, T, make_batch, make_sac
+from tests.helpers.updates import NoPolicy
 
 
 class ReadsAndAverages(GramianWeighting):
@@ -51,26 +53,18 @@ def updated(sac: SAC, weightings: dict | None, updates: int = 3) -> list[Tensor]
 def test_the_mean_through_this_path_is_bit_identical(case: tuple[str, dict]) -> None:
     """Reading the Gramian changes nothing that is computed, and `Mean` is the plain mean of the losses."""
 
-    class Plain(Engine):
+    class Plain(ObjectiveUpdate):
         """The update before there were weightings: one backward pass of the mean."""
 
-        def _step(self, objective: Objective, batch: TensorDictBase) -> dict:
-            assert objective.loss is not None
-            loss = objective.loss(batch)["loss"].mean()
-            gradients = self._grads[objective.name]
-            gradients.take(torch.autograd.grad(loss, gradients.params, allow_unused=True, materialize_grads=True))
-            if objective.max_grad_norm is not None:
-                norm = torch.linalg.vector_norm(gradients.flat)
-                gradients.flat.mul_((objective.max_grad_norm / norm).clamp(max=1.0))
-            if self.shared is not None:
-                self._grads[self.shared.name].flat.add_(gradients.shared)
-            self._adam(objective)
+        def __call__(self, batch: TensorDictBase) -> dict:
+            self.step(self.loss(batch)["loss"].mean())
             return {}
 
     sac = make_sac(case)
     plain = copy.deepcopy(sac)
     torch.manual_seed(1)
-    engine = Plain(plain)
+    engine = Engine(plain)
+    engine.parts = {name: Plain(**vars(part)) for name, part in engine.parts.items()}
     for seed in range(3):
         engine.update(make_batch(seed))
     mean = updated(copy.deepcopy(sac), {"critic": Mean(T), "actor": Mean(T)})
@@ -119,7 +113,7 @@ def test_task_gradients_of_sacs_losses(shared_only: bool, options: dict) -> None
 def test_losses_again_are_of_the_same_noise_and_targets() -> None:
     sac = make_sac(PLAIN)
     batch = make_batch(0)
-    sac.draw(batch)
+    sac.on_sample(batch)
     for loss in (sac.critic_loss, sac.actor_loss):
         first = loss(batch)["loss"]
         state = torch.get_rng_state()
@@ -171,13 +165,13 @@ def test_masked_tasks_are_nothing_to_a_weighting_of_losses() -> None:
     """Mask-out sets a loss to zero: that task gets no weight, its logit rests, and no one is blamed for it."""
     sac = make_sac(PLAIN, mask_out=20.0)
     weighting = FAMO(T, weight_decay=0.0)
-    engine = Engine(sac, {"critic": weighting})
+    engine = Engine(sac, {"critic": weighting, "actor": FAMO(T)})
     batch = make_batch(0)
     batch["next", "reward"][1] = 1e3
     for _ in range(5):
         metrics = engine.update(batch)
         assert metrics["critic/masked"][1] == 1 and metrics["critic/weight"][1] == 0
-        assert metrics["critic/floored"].sum() == 0
+        assert metrics["critic/floored"].sum() == 0 and metrics["actor/floored"][1] == 0
     assert weighting.logits[1] == 0 and weighting.logits[0] != 0
 
 
@@ -212,7 +206,7 @@ def test_no_jacobian_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen.size <= size * width * width
 
 
-class Conflict(Algorithm):
+class Conflict(NoPolicy):
     """Two losses of (x, y), both start at (0, 0): 50 (x - 1)^2 + (y - 1)^2 / 2 and (x + 1)^2 / 2 + (y - 1)^2 / 2.
 
     There the gradients are (-100, -1) and (1, -1): opposite along x, where the first is a hundred times longer, and
@@ -227,7 +221,7 @@ class Conflict(Algorithm):
         self.place = nn.Parameter(torch.zeros(2))
 
     def objectives(self) -> tuple[Objective, ...]:
-        return (Objective("both", self.losses, (self.place,), lr=self.lr, eps=1e-8),)
+        return (Objective("both", self.losses, (self.place,), adam(self.lr, 1e-8, "algo.lr")),)
 
     def losses(self, batch: TensorDictBase) -> TensorDict:
         x, y = self.place
@@ -343,7 +337,7 @@ def test_conflict_dwa_prefers_the_task_that_falls_less() -> None:
     assert weights[1] > weights[0] + 0.01
 
 
-class Kink(Algorithm):
+class Kink(NoPolicy):
     """The first loss is finite, its gradient is not."""
 
     policy = None  # pyright: ignore[reportAssignmentType, reportIncompatibleVariableOverride]
@@ -353,7 +347,7 @@ class Kink(Algorithm):
         self.num_tasks, self.layer = 2, Dense(3, 1)
 
     def objectives(self) -> tuple[Objective, ...]:
-        return (Objective("both", self.losses, tuple(self.layer.parameters()), lr=1e-3),)
+        return (Objective("both", self.losses, tuple(self.layer.parameters()), adam(1e-3, 1e-5, "algo.lr")),)
 
     def losses(self, batch: TensorDictBase) -> TensorDict:
         first, second = self.layer(batch["x"]).sum((1, 2))
