@@ -18,6 +18,7 @@ from lit_mtrl.core.processes import (
     nobody_reads,
     open_standard_streams,
     rank_of_process,
+    require_rank_variables,
     spin_briefly,
 )
 from lit_mtrl.core.signals import Ended
@@ -75,6 +76,7 @@ def _run(args: argparse.Namespace) -> int:
         from lit_mtrl.doctor.examine import doctor
 
         return doctor(args.tracking_uri, args.json)
+    require_rank_variables()
     from lit_mtrl.cli import commands
 
     if hasattr(args, "overrides"):

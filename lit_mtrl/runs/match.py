@@ -1,20 +1,23 @@
-"""``network.match``: the width at which a network's actor has as many parameters as asked for."""
+"""``network.match``: the width at which a network's actor has as many parameters as asked for.
+
+PyTorch is imported only where a width is asked for, so that other configurations are composed at once.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.config.compose import compose, conf_dir, groups
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.suggest import unknown
-from lit_mtrl.envs.base import Suite
-from lit_mtrl.runs.build import build_part, build_suite
-from lit_mtrl.training.engine import param_count
+
+if TYPE_CHECKING:
+    from lit_mtrl.envs.base import Suite
 
 LARGEST = 2**20
 
@@ -24,9 +27,9 @@ def composed(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
     cfg = compose(configs, overrides)
     if all(cfg[part].network.get("match") is None for part in ("actor", "critic")) and cfg.network.get("match") is None:
         return cfg
-    found = match_width(cfg)
-    assert found is not None
-    width, text = found
+    matched = match_width(cfg)
+    assert matched is not None
+    width, text = matched
     print(text, file=sys.stderr)  # noqa: T201
     return compose(configs, [*overrides, f"network.width={width}", "network.match=null"])
 
@@ -48,6 +51,8 @@ def match_width(cfg: DictConfig) -> tuple[int, str] | None:
     require(
         "width" not in cfg.actor.network, "network.match: chooses the actor's width; leave actor.network.width away"
     )
+    from lit_mtrl.runs.build import build_suite
+
     suite = build_suite(cfg)
     goal = _goal(cfg, suite, target)
     low, high = 0, 1  # the answer lies in [low, high)
@@ -85,6 +90,11 @@ def _goal(cfg: DictConfig, suite: Suite, target: object) -> int:
 
 def _count(cfg: DictConfig, suite: Suite, width: int | None) -> int | None:
     """Parameters of the actor at ``width``; None if the network cannot have that width."""
+    import torch
+
+    from lit_mtrl.runs.build import build_part
+    from lit_mtrl.training.engine import param_count
+
     network = cfg.network.copy()
     network.match = None
     if width is not None:
