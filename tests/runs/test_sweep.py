@@ -210,6 +210,14 @@ def test_keys_that_are_added_can_be_swept(jobs) -> None:
     assert [command[0] for command in found] == ["+callbacks.mine.value=1", "+callbacks.mine.value=2"]
 
 
+def test_jobs_look_names_up_in_the_environment_themselves(jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "hunter2")
+    for overrides in (("run_name=${oc.env:SECRET}-${seed}",), ("algo.name=${oc.env:SECRET}", "algo.tau=0.1,0.2")):
+        found = jobs("seed=0,1", *overrides)
+        assert not any("hunter2" in text for command in found for text in command)
+        assert len({compose(["debug"], command[:-2]).output_dir for command in found}) == len(found)
+
+
 def test_folder_of_another_run_or_of_a_running_one_is_refused(jobs, tmp_path: Path) -> None:
     folder = folder_of(tmp_path, 600, "seed=0")
     with pytest.raises(ConfigError, match=r"another configuration: algo.tau \(0.005 there, 0.1 here\)"):
@@ -229,6 +237,12 @@ def test_folder_of_another_run_or_of_a_running_one_is_refused(jobs, tmp_path: Pa
             "Could not find 'hydra/launcher/nonsense'; joblib, .* need: pip install",
         ),
         (("seed=0,1", "hydra.nonsense=3"), "Could not override 'hydra.nonsense'"),
+        (("seed=0,1", "hydra.sweeper._target_=os.system"), "hydra.sweeper._target_=os.system: is no choice of Hydra"),
+        (("seed=0,1", "hydra.launcher={_target_: os.system}"), "hydra.launcher._target_=os.system: is no choice"),
+        (("seed=0,1", "+hydra.callbacks.x._target_=os.system"), "hydra.callbacks.x._target_=os.system: is no choice"),
+        (("seed=0,1", "hydra.sweeper=null"), "hydra.sweeper._target_=null: is no choice of Hydra"),
+        (("seed=0,1", "~hydra.launcher"), "~hydra.launcher: Hydra needs it"),
+        (("seed=range(1,1000000)",), "makes 999,999 runs, and a sweep has 10,000 at most"),
         (("algo.tau=interval(0.1,0.2)",), "needs a sweeper that searches, such as hydra/sweeper=optuna"),
     ],
 )
