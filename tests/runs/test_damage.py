@@ -95,7 +95,12 @@ def truncate(path: Path) -> None:
 
 def flip(path: Path) -> None:
     whole = bytearray(path.read_bytes() or b"0")
-    whole[len(whole) // 2] ^= 4
+    at = len(whole) // 2
+    if zipfile.is_zipfile(path):  # in its largest member, not in the padding between two
+        with zipfile.ZipFile(path) as file:
+            content = max(map(file.read, file.namelist()), key=len)
+        at = whole.index(content) + len(content) // 2
+    whole[at] ^= 4
     path.write_bytes(whole)
 
 

@@ -234,7 +234,8 @@ def test_a_folder_where_a_file_should_be(name: str, tmp_path: Path) -> None:
 
 
 def test_only_the_first_rank_holds_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lit_mtrl.cli.main import commands, main
+    from lit_mtrl.cli import commands
+    from lit_mtrl.cli.main import main
 
     monkeypatch.setenv("LOCAL_RANK", "1")
     trained = []
