@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lit_mtrl.cli.main import _parse
-from lit_mtrl.runs.sweep import combinations
+from lit_mtrl.runs.jobs import combinations
 from tests.helpers.command import run
 from tests.helpers.project import ROOT
 

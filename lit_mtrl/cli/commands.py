@@ -6,7 +6,6 @@ import argparse
 import os
 import shlex
 import sys
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,8 @@ from lit_mtrl.config.study import split_experiment, study_sweep
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.signals import ended_by_signals, raise_if_told
 from lit_mtrl.core.tables import to_json
-from lit_mtrl.runs.folder import leads, occupied, require_free, resumed
+from lit_mtrl.runs.folder import require_free
+from lit_mtrl.runs.lock import locked
 from lit_mtrl.runs.match import composed
 
 LOOKED_AT = 10_000
@@ -55,16 +55,8 @@ def fit(args: argparse.Namespace) -> int:
     if args.print_config:
         print(OmegaConf.to_yaml(cfg), end="")
         return 0
-    first, folder = leads(cfg), Path(cfg.output_dir)
-    with ended_by_signals(), occupied(folder) if first else nullcontext():
-        if args.resume is None:
-            if first:
-                require_free(folder)
-            return _train(cfg, None)
-        from lit_mtrl.runs.completion import complete
-
-        code = complete(cfg) if first else None
-        return _train(cfg, resumed(cfg)) if code is None else code
+    with ended_by_signals():
+        return _start(cfg) if args.resume is None else _continue(cfg)
 
 
 def params(args: argparse.Namespace) -> int:
@@ -188,11 +180,37 @@ def _describe(path: Path) -> str:
     return next((line.lstrip("# ") for line in lines if line.startswith("#") and "@package" not in line), "")
 
 
+def _start(cfg: DictConfig) -> int:
+    """Train a new run. The first of its ranks locks the folder."""
+    from lit_mtrl.runs.ranks import rank_of
+
+    if rank_of(cfg) > 0:
+        return _train(cfg, None)
+    folder = Path(cfg.output_dir)
+    with locked(folder):
+        require_free(folder)
+        return _train(cfg, None)
+
+
+def _continue(cfg: DictConfig) -> int:
+    """Train a run on from its last checkpoint, or send what MLflow lacks of a finished one."""
+    from lit_mtrl.runs.ranks import rank_of
+    from lit_mtrl.runs.resume import resumed
+    from lit_mtrl.runs.unsent import send_unsent
+
+    if rank_of(cfg) > 0:
+        return _train(cfg, resumed(cfg, first=False))
+    with locked(Path(cfg.output_dir)):
+        code = send_unsent(cfg)
+        return _train(cfg, resumed(cfg)) if code is None else code
+
+
 def _train(cfg: DictConfig, saved: Saved | None) -> int:
     from lit_mtrl.core.ranks import RankError
     from lit_mtrl.data.collect import WorkerError
     from lit_mtrl.evaluation.players import EvaluationError
-    from lit_mtrl.runs.run import Run, StoppedError
+    from lit_mtrl.runs.records import StoppedError
+    from lit_mtrl.runs.run import Run
     from lit_mtrl.training.agent import DivergedError
 
     try:

@@ -19,6 +19,7 @@ from lit_mtrl.core.processes import (
     nobody_reads,
     open_standard_streams,
     rank_of_process,
+    require_rank_variables,
     spin_briefly,
 )
 from lit_mtrl.core.signals import Ended
@@ -76,6 +77,7 @@ def _run(args: argparse.Namespace) -> int:
         from lit_mtrl.doctor.examine import doctor
 
         return doctor(args.tracking_uri, args.json)
+    require_rank_variables()
     from lit_mtrl.cli import commands
 
     if hasattr(args, "overrides"):

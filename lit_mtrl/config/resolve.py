@@ -4,7 +4,7 @@ and never written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -42,6 +42,14 @@ def as_written(cfg: DictConfig) -> dict[str, Any]:
     out = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(out, dict)
     return {str(key): value for key, value in out.items()}
+
+
+def with_values(cfg: DictConfig, values: Mapping[str, Any]) -> DictConfig:
+    """A copy of the configuration with other values for dotted keys."""
+    out = cfg.copy()
+    for key, value in values.items():
+        OmegaConf.update(out, key, value)
+    return out
 
 
 def raw_value(cfg: DictConfig, key: str) -> Any:

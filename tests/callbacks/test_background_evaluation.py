@@ -30,7 +30,7 @@ from lit_mtrl.core.tables import append_rows, keep_rows_until
 from lit_mtrl.data.module import DataModule
 from lit_mtrl.envs.probes import Probes
 from lit_mtrl.evaluation.evaluator import PENDING, Episodes, Evaluator
-from lit_mtrl.runs.folder import resumed
+from lit_mtrl.runs.resume import resumed
 from lit_mtrl.runs.run import Run
 from lit_mtrl.tracking.csv import CSVLogger
 from lit_mtrl.training.checkpoint import find, load

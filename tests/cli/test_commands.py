@@ -204,7 +204,7 @@ def test_configurations_of_a_sweep_are_printed_and_nothing_is_run(
 
 def test_configuration_of_a_sweep_that_searches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    search = ("hydra/sweeper=basic", "network.width=8,16")
+    search = ("hydra/sweeper=optuna", "network.width=8,16")
     code, out, _ = run("fit", "--config", "debug", "--multirun", "--print-config", "seed=3", *search)
     assert code == 0 and yaml.safe_load(out)["seed"] == 3 and out.startswith("# seed=3\n")
     code, out, err = run("fit", "--config", "debug", "--multirun", "--print-config", "seed=3")

@@ -13,8 +13,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from lit_mtrl.config.compose import compose, groups
 from lit_mtrl.config.study import split_experiment
+from lit_mtrl.runs.jobs import combinations
 from lit_mtrl.runs.match import composed
-from lit_mtrl.runs.sweep import combinations
 from tests.helpers.project import ROOT
 
 FOLDER = ROOT / "conf/experiment/study"

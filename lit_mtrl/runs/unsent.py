@@ -1,4 +1,4 @@
-"""What MLflow lacks of a run that has been trained to its end: sent without training."""
+"""A finished run whose MLflow store was away: what is still in its queue, sent without training."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from lit_mtrl.core.manifest import exists
-from lit_mtrl.runs.folder import require_same, require_writable
-from lit_mtrl.runs.tags import RUN, build_logger
+from lit_mtrl.runs.folder import require_writable
+from lit_mtrl.runs.loggers import build_logger
+from lit_mtrl.runs.resume import require_same
+from lit_mtrl.runs.tags import RUN
 from lit_mtrl.tracking.queue import unsent
 from lit_mtrl.training.checkpoint import find, frames_saved
 from lit_mtrl.training.weights import saved_part
@@ -17,12 +19,11 @@ FILES = ("config.yaml", RUN, "*.csv", "checkpoints/*.ckpt", "pictures/*")
 """What a run has sent when it ends."""
 
 
-def complete(cfg: DictConfig) -> int | None:
-    """Send what MLflow lacks of the run in ``output_dir`` and end it there, if it was trained to ``frames`` by a
-    process that could not do so.
+def send_unsent(cfg: DictConfig) -> int | None:
+    """Send to MLflow what it lacks of a finished run, one that was trained to ``frames`` while the store was away.
 
-    0 if MLflow now has all, 1 if it stopped answering meanwhile, None if there is nothing to do or the run is to be
-    trained on. `ConfigError` if the folder, which the caller `occupied`, holds another run, or the store cannot be
+    0 if MLflow now has all, 1 if it stopped answering meanwhile, None if there is nothing to send or the run is to be
+    trained on. `ConfigError` if the folder, which the caller has locked, holds another run, or the store cannot be
     used.
     """
     folder = Path(cfg.output_dir)

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from lit_mtrl.core.errors import ConfigError
-from lit_mtrl.core.processes import hold
-from lit_mtrl.runs import folder as folders
-from lit_mtrl.runs.folder import LOCK, occupied, require_free
+from lit_mtrl.core.processes import lock_file
+from lit_mtrl.runs import lock as locks
+from lit_mtrl.runs.folder import LOCK, require_free
+from lit_mtrl.runs.lock import locked
 from lit_mtrl.training.checkpoint import find
 from tests.helpers import runs as lean
 from tests.helpers.processes import environment
@@ -38,7 +39,10 @@ sys.exit(main(sys.argv[3:]))
 free.
 """
 BEFORE = {
-    "the lock": ("import lit_mtrl.runs.folder as f", "lock = f.hold\nf.hold = lambda path: (meet(), lock(path))[1]"),
+    "the lock": (
+        "import lit_mtrl.runs.lock as locks",
+        "lock = locks.lock_file\nlocks.lock_file = lambda path: (meet(), lock(path))[1]",
+    ),
     "the whole command": ("", "meet()"),
 }
 
@@ -98,12 +102,12 @@ def test_what_another_process_did_before_the_lock_is_seen(
     run = tmp_path / "run"
 
     def late(path: Path):
-        monkeypatch.setattr(folders, "hold", hold)
+        monkeypatch.setattr(locks, "lock_file", lock_file)
         assert main(["fit", "--config", "debug", *LEAN, f"output_dir={run}"]) == 0
         capsys.readouterr()
-        return hold(path)
+        return lock_file(path)
 
-    monkeypatch.setattr(folders, "hold", late)
+    monkeypatch.setattr(locks, "lock_file", late)
     assert main(["fit", "--config", "debug", *LEAN, f"output_dir={run}"]) == 2
     assert "already holds a run" in capsys.readouterr().err
     assert find(run / "checkpoints", "").frames == 300
@@ -118,11 +122,11 @@ def test_what_another_process_continued_before_the_lock_is_seen(
     assert main(["fit", "--config", "debug", *LEAN, f"output_dir={run}"]) == 0
 
     def late(path: Path):
-        monkeypatch.setattr(folders, "hold", hold)
+        monkeypatch.setattr(locks, "lock_file", lock_file)
         assert main(["fit", "--resume", str(run), "frames=420"]) == 0
-        return hold(path)
+        return lock_file(path)
 
-    monkeypatch.setattr(folders, "hold", late)
+    monkeypatch.setattr(locks, "lock_file", late)
     assert main(["fit", "--resume", str(run), "frames=480"]) == 0
     assert [row["frames"] for row in read(run / "eval.csv")] == [str(f) for f in range(60, 481, 60) for _ in range(3)]
     text = (run / "train.log").read_text()
@@ -135,23 +139,23 @@ def test_nothing_is_left_behind_when_refused(there: tuple[str, ...], tmp_path: P
         (tmp_path / name).mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
     run = tmp_path / "mine" / "run"
-    with pytest.raises(ConfigError, match="wrong"), occupied(run):
+    with pytest.raises(ConfigError, match="wrong"), locked(run):
         assert (run / LOCK).exists()
         raise ConfigError("wrong")
     assert sorted(tmp_path.rglob("*")) == before
-    with pytest.raises(KeyboardInterrupt), occupied(run):
+    with pytest.raises(KeyboardInterrupt), locked(run):
         raise KeyboardInterrupt
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_what_somebody_else_put_there_stays(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError), occupied(tmp_path / "a" / "run"):
+    with pytest.raises(ConfigError), locked(tmp_path / "a" / "run"):
         (tmp_path / "a" / "notes").touch()
         raise ConfigError("wrong")
     assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["a", "notes"]
-    with occupied(tmp_path / "a" / "run"):
+    with locked(tmp_path / "a" / "run"):
         (tmp_path / "a" / "run" / "config.yaml").touch()
-    with pytest.raises(ConfigError), occupied(tmp_path / "a" / "run"):
+    with pytest.raises(ConfigError), locked(tmp_path / "a" / "run"):
         raise ConfigError("wrong")
     assert (tmp_path / "a" / "run" / LOCK).exists()  # of a run that was there before
 
@@ -161,18 +165,18 @@ def test_a_lock_that_another_process_removes_is_no_lock(tmp_path: Path, monkeypa
     calls = []
 
     def removed(path: Path):
-        lock = hold(path)
+        lock = lock_file(path)
         if not calls:
             path.unlink()
             path.parent.rmdir()
         calls.append(os.fstat(lock.fileno()).st_ino)
         return lock
 
-    monkeypatch.setattr(folders, "hold", removed)
-    with occupied(tmp_path / "run"):
+    monkeypatch.setattr(locks, "lock_file", removed)
+    with locked(tmp_path / "run"):
         assert len(calls) == 2 and (tmp_path / "run" / LOCK).stat().st_ino == calls[-1]
         with pytest.raises(BlockingIOError):
-            hold(tmp_path / "run" / LOCK)
+            lock_file(tmp_path / "run" / LOCK)
 
 
 def test_threads_that_are_refused_and_one_that_is_not(tmp_path: Path) -> None:
@@ -184,7 +188,7 @@ def test_threads_that_are_refused_and_one_that_is_not(tmp_path: Path) -> None:
         for _ in range(200):
             try:
                 with ExitStack() as stack:
-                    stack.enter_context(occupied(run))
+                    stack.enter_context(locked(run))
                     inside.append(1)
                     most.append(len(inside))
                     inside.pop()
@@ -211,7 +215,7 @@ def test_where_there_can_be_no_lock(kind: str, tmp_path: Path) -> None:
         run.symlink_to(tmp_path / "nowhere")
     else:
         run.touch()
-    with pytest.raises(ConfigError, match=f"output_dir={run}: ") as caught, occupied(run):
+    with pytest.raises(ConfigError, match=f"output_dir={run}: ") as caught, locked(run):
         pass
     assert "\n" not in str(caught.value)
 
@@ -231,7 +235,7 @@ def test_only_the_first_rank_holds_the_folder(tmp_path: Path, monkeypatch: pytes
     trained = []
     monkeypatch.setattr(commands, "_train", lambda cfg, saved: trained.append(cfg.output_dir) or 0)
     run = tmp_path / "run"
-    with occupied(run):
+    with locked(run):
         command = ["fit", "--config", "debug", "trainer.devices=2", "trainer.accelerator=cpu", f"output_dir={run}"]
         assert main(command) == 0 and trained == [str(run)]
         monkeypatch.delenv("LOCAL_RANK")

@@ -1,0 +1,56 @@
+"""A sweep in MLflow: a run of its own, above those of its jobs, with a table of how they ended."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from lit_mtrl.core.tables import safe_cell
+from lit_mtrl.runs.jobs import name_of
+from lit_mtrl.runs.resume import frames_done
+
+
+def open_parents(cfgs: Sequence[DictConfig], command: str) -> list[Any]:
+    """Store, experiments and one parent run in each, made once before jobs start; those of the same sweep before, if
+    there are.
+    """
+    parents = []
+    for name in dict.fromkeys(str(cfg.experiment_name) for cfg in cfgs):
+        cfg = next(cfg for cfg in cfgs if cfg.experiment_name == name)
+        if "_target_" not in cfg.logger:
+            continue
+        from lit_mtrl.runs.loggers import build_parent
+
+        parent = build_parent(cfg, command, hashlib.sha256(command.encode()).hexdigest()[:16])
+        parent.connect()
+        parents.append(parent)
+    return parents
+
+
+def log_summary(parent: Any, cfgs: Sequence[DictConfig]) -> None:
+    """``sweep.csv``: every run with its frames and final success."""
+    path = Path(parent.folder) / "sweep.csv"
+    rows = [(name_of(cfg), frames_done(cfg), cfg.frames, final_success(cfg)) for cfg in cfgs]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [("run", "frames", "budget", "success"), *([safe_cell(cell) for cell in row] for row in rows)]
+        )
+    parent.log_artifact(path)
+
+
+def final_success(cfg: DictConfig) -> float | None:
+    """Mean success over tasks at a run's last evaluation, None if it has none, or its ``eval.csv`` cannot be read."""
+    path = Path(cfg.output_dir) / "eval.csv"
+    try:
+        with path.open(newline="") as file:
+            rows = [(int(row["frames"]), float(row["success"])) for row in csv.DictReader(file)]
+    except (OSError, KeyError, TypeError, ValueError, csv.Error):
+        return None
+    last = [success for frames, success in rows if frames == rows[-1][0]]
+    return sum(last) / len(last) if last else None
