@@ -25,6 +25,7 @@ from lit_mtrl.data.module import DataModule
 from lit_mtrl.data.placement import require_free_memory, transition_bytes
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.envs.benchmarks import task_names
+from lit_mtrl.nets.base import Network
 from lit_mtrl.training.strategies import choose_strategy
 from lit_mtrl.weighting.base import Weighting
 from lit_mtrl.weighting.mean import Mean
@@ -190,5 +191,5 @@ def _factory(cfg: DictConfig, part: str) -> partial:
     own = OmegaConf.merge(cfg.network, cfg[part].network)
     assert isinstance(own, DictConfig)
     require(own.get("match") is None, "network.match: is resolved by fit and params only; give network.width here")
-    net = partial(make, own, torch.nn.Module, "network", skip=("match",))
+    net = partial(make, own, Network, "network", skip=("match",))
     return partial(make, cfg[part], torch.nn.Module, part, skip=("network",), network=net)
