@@ -23,7 +23,7 @@ from lit_mtrl.bench.variants import with_env, with_network
 from lit_mtrl.config.compose import compose
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.runs.build import build_algorithm, build_suite
-from tests.cli.test_cli import run
+from tests.helpers.command import run
 
 
 class Here:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
-import io
 import json
 import subprocess
 import sys
@@ -13,15 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lit_mtrl.cli.main import main
-from tests.conftest import ROOT, environment
-
-
-def run(*args: str) -> tuple[int, str, str]:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(args)
-    return code, out.getvalue(), err.getvalue()
+from tests.helpers.command import run
+from tests.helpers.processes import environment
+from tests.helpers.project import ROOT
 
 
 @pytest.mark.parametrize(

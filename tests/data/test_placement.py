@@ -12,7 +12,7 @@ from lit_mtrl.data import placement
 from lit_mtrl.data.placement import _control_groups, faster_device, free_bytes, place_buffer, transition_bytes
 from lit_mtrl.data.replay import PerTaskReplay
 from lit_mtrl.envs.probes import Probes
-from tests.data.test_replay import B, slices
+from tests.helpers.streams import SAMPLES, build, slices
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 SUITE = Probes(tasks=[f"task{i}" for i in range(10)])
@@ -21,7 +21,7 @@ SIZE = transition_bytes(SUITE)
 
 def test_a_transition_takes_what_the_replay_allocates() -> None:
     data = slices(0, 10)  # two observed numbers as the probes, and two of an action
-    replay = PerTaskReplay(4, 100, B, 0)
+    replay = PerTaskReplay(4, 100, SAMPLES, 0)
     replay.extend(data)
     each = replay.buffer.storage[:1].bytes() / 4  # pyright: ignore[reportAttributeAccessIssue]
     assert each == SIZE + 4  # the probes' action is one number
@@ -92,8 +92,6 @@ def test_the_tightest_control_group_counts(version: int, tmp_path: Path) -> None
 
 
 def test_the_faster_device_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.data.test_module import build
-
     policy = build().policy
     before = policy.phase.item()
     monkeypatch.setattr(placement, "_seconds", lambda acting, td: {CPU: 2, torch.device("meta"): 1}[acting.device])
