@@ -49,6 +49,12 @@ def kind_of_parameter(parameter: inspect.Parameter, default: object) -> Kind:
     return Choice(null=null, of=kind.of) if isinstance(kind, Choice) else type(kind)(null=null)
 
 
+def made_by(factory: inspect.Parameter, otherwise: type) -> type:
+    """What a factory that a constructor takes makes: ``Critic`` of ``Callable[..., Critic]``."""
+    returned = get_args(factory.annotation)[-1:]
+    return returned[0] if returned and isinstance(returned[0], type) else otherwise
+
+
 def require_arguments(
     target: type, takes: Mapping[str, inspect.Parameter], values: Mapping[str, Any], more: Mapping[str, Any], key: str
 ) -> None:
@@ -80,6 +86,8 @@ def require_methods(target: type, base: type, where: str) -> None:
         ours, theirs = inspect.getattr_static(base, name), inspect.getattr_static(target, name, None)
         if theirs is ours or not inspect.isfunction(ours) or not inspect.isfunction(theirs) or name == "__init__":
             continue
+        if any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(ours).parameters.values()):
+            continue  # it may be called with anything
         try:
             _call(theirs, ours)
         except TypeError as error:

@@ -21,7 +21,7 @@ from lit_mtrl.envs.base import Suite
 from lit_mtrl.nets.base import Network
 from lit_mtrl.nets.mlp import MLP
 from lit_mtrl.weighting.base import Weighting
-from tests.conftest import ROOT
+from tests.helpers.project import ROOT
 
 
 class Base(ABC):
@@ -34,7 +34,8 @@ class Base(ABC):
     @abstractmethod
     def policy(self) -> int: ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:  # noqa: B027
+        """Nothing to close."""
 
 
 class Fits(Base):
