@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import ast
+import re
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
-from lit_mtrl.cli.new import KINDS, TEMPLATES
+from lit_mtrl.cli.main import _parse
+from lit_mtrl.cli.new import KINDS, PAGE, TEMPLATES
 from tests.helpers.command import refused, run
+from tests.helpers.project import ROOT
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-    sys.modules.pop("sparse_gates", None)
+    for name in ("sparse_gates", "my_net"):
+        sys.modules.pop(name, None)
 
 
 FAST = ("network", "weighting")
@@ -80,3 +85,19 @@ def test_nothing_is_overwritten(here: Path) -> None:
     assert "conf/weighting/mine.yaml exists; remove it, or choose another name" in refused("new", "weighting", "mine")
     assert [path.name for path in here.rglob("*") if path.is_file()] == ["mine.yaml"]
     assert "--dir conf/weighting/mine.yaml" in refused("new", "suite", "mine", "--dir", "conf/weighting/mine.yaml")
+
+
+@pytest.mark.slow
+def test_the_page_can_be_followed(here: Path) -> None:
+    """Every command of docs/your_method.md, in its order; what would train is composed."""
+    text = (ROOT / PAGE).read_text()
+    commands = [shlex.split(line) for line in re.findall(r"^python -m lit_mtrl (.+)$", text, re.MULTILINE)]
+    assert [command[0] for command in commands].count("fit") >= 5
+    for command in commands:
+        if "--trust" in command or command[0] == "report":
+            _parse(command)  # of runs that are not there
+        else:
+            code, _, err = run(*command, *(["--print-config"] if command[0] == "fit" else []))
+            assert code == 0, err
+    for name in re.findall(r"`((?:lit_mtrl|tests)/[\w/.]+)`", text):
+        assert (ROOT / name).is_file(), name
