@@ -68,7 +68,9 @@ def require_arguments(
             )
         known = [f"{key}.{name}" for name in takes if name not in more]
         for name in values:
-            require(name in takes, unknown_key(f"{key}.{name}", known))
+            near = unknown_key(f"{key}.{name}", known)
+            none = f"{key}.{name}: unknown key; {_name(target)} takes no '{name}'; take it out of the yaml"
+            require(name in takes, near if "did you mean" in near else none)
     for name, parameter in takes.items():
         given = name in values or name in more or parameter.default is not EMPTY
         given = given or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
