@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,3 +35,10 @@ def test_conf_can_be_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("LIT_MTRL_CONF", str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match="LIT_MTRL_CONF"):
         conf_dir()
+
+
+def test_the_wheel_has_all_files_of_the_package() -> None:
+    """Data files, too: what `new` writes, and configurations."""
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert (wheel["packages"], wheel["exclude"]) == (["lit_mtrl"], ["lit_mtrl/callbacks"])
+    assert set(wheel["force-include"]) == {"callbacks", "conf", "requirements.txt"}

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 
+from lit_mtrl.cli.new import new as new  # pyright: ignore[reportUnusedImport]
 from lit_mtrl.cli.test import test as test  # pyright: ignore[reportUnusedImport]
 from lit_mtrl.config.compose import is_saved, read_config
 from lit_mtrl.config.folders import conf_dir, file_of, groups

@@ -149,6 +149,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         )
     report = command("report", "figures, tables and one page from recorded runs")
     _report_options(report)
+    new = command("new", "a template of your own network, algorithm, critic, weighting, suite or callback")
+    new.add_argument("kind", metavar="KIND", help="network, algorithm, critic, weighting, suite or callback")
+    new.add_argument("name", metavar="NAME", help="of the module, and of its yaml, such as my_net")
+    new.add_argument("--dir", default=".", metavar="DIR", help="where to write it; default: here")
     ui = command("ui", "MLflow's pages on the runs, for this machine")
     ui.add_argument("--port", type=int, default=5000)
     for sub in (report, ui, doctor):
@@ -156,7 +160,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
     options = {
         option
-        for sub in (fit, params, test, bench, listing, report, ui, doctor)
+        for sub in (fit, params, test, bench, listing, new, report, ui, doctor)
         for option in sub._option_string_actions
     }
     args, rest = parser.parse_known_args([_as_override(arg, options) for arg in argv])

@@ -262,4 +262,5 @@ def _hydra(files: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[list[str]]:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return first + ("; a folder of your own is added by --config-dir" if "Could not find" in first else "")

@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.algos.base import Algorithm
+from lit_mtrl.config.contract import made_by, parameters
 from lit_mtrl.config.instantiate import find_class, make
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.processes import cores
@@ -19,6 +20,7 @@ from lit_mtrl.data.module import DataModule
 from lit_mtrl.data.placement import require_free_memory, transition_bytes
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.envs.benchmarks import task_names
+from lit_mtrl.nets.base import Network
 from lit_mtrl.weighting.base import Weighting
 from lit_mtrl.weighting.mean import Mean
 
@@ -139,10 +141,12 @@ def _own_actions(suite: Suite) -> dict[str, Any]:
 def _factory(cfg: DictConfig, part: str) -> partial:
     """What makes one of an algorithm's parts, called with the sizes; its network is the run's, but for its own keys."""
     require(part in cfg, f"algo={cfg.algo.name}: is built from a '{part}', and none is chosen; add it to its defaults")
+    takes = parameters(algorithm_class(cfg))
+    base = made_by(takes[part], torch.nn.Module) if part in takes else torch.nn.Module
     if "network" not in cfg[part]:
-        return partial(make, cfg[part], torch.nn.Module, part)
+        return partial(make, cfg[part], base, part)
     own = OmegaConf.merge(cfg.network, cfg[part].network)
     assert isinstance(own, DictConfig)
     require(own.get("match") is None, "network.match: is resolved by fit and params only; give network.width here")
-    net = partial(make, own, torch.nn.Module, "network", skip=("match",))
-    return partial(make, cfg[part], torch.nn.Module, part, skip=("network",), network=net)
+    net = partial(make, own, Network, "network", skip=("match",))
+    return partial(make, cfg[part], base, part, skip=("network",), network=net)
