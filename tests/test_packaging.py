@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from lit_mtrl.config.compose import conf_dir
+from lit_mtrl.config.files import conf_dir
 from lit_mtrl.core.errors import ConfigError
 from tests.conftest import ROOT
 

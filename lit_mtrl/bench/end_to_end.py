@@ -28,7 +28,7 @@ from lit_mtrl.bench.machine import Memory
 from lit_mtrl.bench.timing import synchronize, timed
 from lit_mtrl.bench.update import transitions
 from lit_mtrl.bench.variants import with_values
-from lit_mtrl.config.compose import conf_dir
+from lit_mtrl.config.files import conf_dir
 from lit_mtrl.data.collect import one_thread
 from lit_mtrl.runs.build import build_suite, build_trainer, default_workers
 from lit_mtrl.runs.run import Run

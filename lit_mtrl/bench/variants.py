@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from lit_mtrl.config.compose import conf_dir
+from lit_mtrl.config.files import conf_dir
 
 BACKENDS = ("metaworld", "envpool")
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from lit_mtrl.config.trust import OURS
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.suggest import unknown_key
+from lit_mtrl.core.text import first_line
 
 T = TypeVar("T")
 
@@ -43,8 +44,7 @@ def find_class(name: str, base: type[T], where: str) -> type[T]:
     try:
         found = get_object(name)
     except Exception as error:  # whatever happens while a module is imported
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ConfigError(f"{where}: cannot be imported ({reason})") from error
+        raise ConfigError(f"{where}: cannot be imported ({first_line(error)})") from error
     needed = "" if base is object else f" of {base.__module__}.{base.__qualname__}"
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ConfigError(f"{where}: is no class{needed}")

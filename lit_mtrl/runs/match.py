@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from lit_mtrl.config.compose import compose, conf_dir, groups
+from lit_mtrl.config.compose import compose
+from lit_mtrl.config.files import conf_dir, groups
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.suggest import unknown
 from lit_mtrl.envs.base import Suite

@@ -28,7 +28,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from lit_mtrl.config.compose import conf_dir, groups, parse_overrides, quoted
+from lit_mtrl.config.files import conf_dir, groups
+from lit_mtrl.config.overrides import parse_overrides, quoted
 from lit_mtrl.config.study import split_experiment, study_sweep, swept_keys
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.processes import claim, denied, die_with_parent

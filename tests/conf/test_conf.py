@@ -12,7 +12,8 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from lit_mtrl.config.compose import compose, conf_dir, groups
+from lit_mtrl.config.compose import compose
+from lit_mtrl.config.files import conf_dir, groups
 from lit_mtrl.config.instantiate import plain
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.runs.build import build_part, build_suite

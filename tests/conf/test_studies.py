@@ -11,7 +11,8 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from lit_mtrl.config.compose import compose, groups
+from lit_mtrl.config.compose import compose
+from lit_mtrl.config.files import groups
 from lit_mtrl.config.study import split_experiment
 from lit_mtrl.runs.match import composed
 from lit_mtrl.runs.sweep import combinations
