@@ -43,9 +43,10 @@ def groups() -> dict[str, list[str]]:
     """Config groups and their choices."""
     folder = conf_dir()
     found: dict[str, list[str]] = {}
-    for place, _, names in os.walk(folder):
+    for place, folders, files in os.walk(folder):
         group, *inside = Path(place).relative_to(folder).parts or ("",)
-        choices = ["/".join((*inside, name.removesuffix(".yaml"))) for name in names if name.endswith(".yaml")]
+        names = (name.removesuffix(".yaml") for name in (*folders, *files) if name.endswith(".yaml"))
+        choices = ["/".join((*inside, name)) for name in names]
         found.setdefault(group, []).extend(choices)
     return {group: sorted(choices) for group, choices in sorted(found.items()) if group}
 
@@ -84,6 +85,8 @@ def _read(path: Path, where: str, stamp: tuple[int, int]) -> ConfigFile:
     assert isinstance(content, dict)
     whole = isinstance(content.get("defaults", []), list)
     require(whole, f"{where}: defaults: must be a list, like those in conf/experiment")
+    dotted = next((key for key in map(str, content) if "." in key), "")
+    require(not dotted, f"{where}: {shown(dotted)}: has dots, as on the command line; in a file keys lie in each other")
     return ConfigFile(path, text, {str(key): value for key, value in content.items()})
 
 
