@@ -11,8 +11,8 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lit_mtrl.config.compose import override_saved
 from lit_mtrl.config.resolve import as_written
+from lit_mtrl.config.saved import override_saved
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.signals import ended_by_signals
 from lit_mtrl.core.suggest import unknown

@@ -23,8 +23,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from lit_mtrl.config.compose import quoted
 from lit_mtrl.config.folders import conf_dir, groups
+from lit_mtrl.config.overrides import quoted
 from lit_mtrl.config.resolve import as_written
 from lit_mtrl.config.search_path import search_added_folders
 from lit_mtrl.config.study import split_experiment
