@@ -96,7 +96,7 @@ def update(benchmark: str, case: str, args: argparse.Namespace) -> dict:
     cfg = config(benchmark, case, args)
     suite = build_suite(cfg)
     algorithm = build_algorithm(cfg, suite)
-    count = param_count(algorithm.actor)
+    count = param_count(algorithm.policy)
     found = match_width(compose([f"{benchmark}_mtmhsac"], ["network=multi_head", f"network.match={count}"]))
     assert found is not None
     other = compose([f"{benchmark}_mtmhsac"], ["network=multi_head", f"network.width={found[0]}"])
@@ -111,7 +111,7 @@ def update(benchmark: str, case: str, args: argparse.Namespace) -> dict:
         "actor_params": count,
         "critic_params": param_count(algorithm.critic),
     }
-    row |= {"matched_width": other.network.width, "matched_actor": param_count(matched.actor)}
+    row |= {"matched_width": other.network.width, "matched_actor": param_count(matched.policy)}
     row |= {"matched_critic": param_count(matched.critic), "ms": ms, "matched_ms": matched_ms}
     return {**row, "ratio": ratio, "repeats": repeats}
 

@@ -61,6 +61,11 @@ class Algorithm(nn.Module):
     num_tasks: int
     ranks = Ranks()
 
+    @property
+    def policy(self) -> TanhGaussian:
+        """The policy that is evaluated: ``policy.mode(obs, task)`` is its action."""
+        raise NotImplementedError
+
     def objectives(self) -> tuple[Objective, ...]:
         """The objectives in the order of the update; the engine asks once the module is on its device."""
         raise NotImplementedError

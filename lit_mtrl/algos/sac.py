@@ -31,6 +31,7 @@ from lit_mtrl.core.errors import require
 from lit_mtrl.core.keys import ACTION, NEXT_OBS, OBS, REWARD, TERMINATED
 from lit_mtrl.critics.scalar import ScalarCritic
 from lit_mtrl.nets.sharing import share
+from lit_mtrl.policies.tanh_gaussian import TanhGaussian
 
 
 class SAC(Algorithm):
@@ -99,6 +100,10 @@ class SAC(Algorithm):
             None if log_alpha_min is None and log_alpha_max is None else (log_alpha_min, log_alpha_max)
         )
         self.shared_lr = shared_lr
+
+    @property
+    def policy(self) -> TanhGaussian:
+        return self.actor
 
     def objectives(self) -> tuple[Objective, ...]:
         def objective(

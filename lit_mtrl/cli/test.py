@@ -47,7 +47,7 @@ def test(args: argparse.Namespace) -> int:
     load_algorithm(algorithm, checkpoint, where)
     with ended_by_signals():
         try:
-            rows = evaluation.evaluate(suite, algorithm.actor, [part["tasks"].index(name) for name in chosen])
+            rows = evaluation.evaluate(suite, algorithm.policy, [part["tasks"].index(name) for name in chosen])
         except EvaluationError as error:
             print(error, file=sys.stderr)
             return 1

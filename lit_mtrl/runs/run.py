@@ -42,6 +42,7 @@ from lit_mtrl.runs.build import (
 from lit_mtrl.runs.tags import RUN, build_logger, counts, tags
 from lit_mtrl.tracking.csv import CSVLogger
 from lit_mtrl.training.agent import Agent
+from lit_mtrl.training.callback import Callback
 from lit_mtrl.training.checkpoint import Saved
 from lit_mtrl.training.modes import resolve_mode
 from lit_mtrl.training.strategies import PATIENCE, RanksStrategy
@@ -102,8 +103,8 @@ class Run:
             self.loggers.append(build_logger(cfg, self.labels, checkpoint))
         self.trainer.loggers = self.loggers
         for callback in callbacks:
-            if hasattr(callback, "check"):
-                callback.check(self.agent)  # pyright: ignore[reportAttributeAccessIssue]
+            if isinstance(callback, Callback):
+                callback.check(self.agent)
         device = self.trainer.strategy.root_device
         self.mode = resolve_mode(cfg.engine.mode, cfg.engine.precision, device.type)
         require(
