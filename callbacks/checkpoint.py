@@ -134,10 +134,9 @@ def _sums(module: DataModule, sidecar: Path, ranks: Ranks) -> dict[str, Sum]:
     """Write every rank's replay; sizes and checksums by name in ``sidecar``. Where one rank cannot, all raise its
     `OSError`.
     """
-    assert module.replay is not None
     own = replay_folder(sidecar, ranks.rank)
     try:
-        found = {f"{own.name}/{name}": value for name, value in module.replay.dumps(own).items()}
+        found = {f"{own.name}/{name}": value for name, value in module.buffer.dumps(own).items()}
     except OSError as error:
         found = error
     everyone = ranks.gather(found)

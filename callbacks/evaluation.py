@@ -20,7 +20,7 @@ from lit_mtrl.core.tables import append_rows, keep_rows_until
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.evaluation.evaluator import PENDING, Episodes, Evaluator, Job, read_success
 from lit_mtrl.evaluation.official import OfficialEvaluator
-from lit_mtrl.policies.tanh_gaussian import TanhGaussian
+from lit_mtrl.policies.base import Policy
 from lit_mtrl.training.agent import Agent
 from lit_mtrl.training.callback import Callback
 from lit_mtrl.training.checkpoint import load
@@ -83,7 +83,7 @@ class Evaluation(Callback):
         self.evaluator: Evaluator | OfficialEvaluator | None = None
         self._pending: _Pending | None = None
 
-    def evaluate(self, suite: Suite, policy: TanhGaussian, tasks: Sequence[int] | None = None) -> list[dict]:
+    def evaluate(self, suite: Suite, policy: Policy, tasks: Sequence[int] | None = None) -> list[dict]:
         """One mapping per task: its name, mean success, return and length.
 
         suite: makes the environments.
@@ -140,7 +140,7 @@ class Evaluation(Callback):
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         self.close()
 
-    def _begin(self, trainer: lightning.Trainer, frames: int, policy: TanhGaussian) -> None:
+    def _begin(self, trainer: lightning.Trainer, frames: int, policy: Policy) -> None:
         """Evaluate the present weights of a policy, which are those at ``frames``; in the background, return at once."""
         start = time.perf_counter()
         suite = trainer.datamodule.suite  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,17 +1,22 @@
-"""Shared by all tests: a way to run the command line as a user does, and folders to run it in."""
+"""Fixtures of several rooms; what needs no fixture is in ``tests/helpers``."""
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
-import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.helpers.processes import lit_mtrl
+from tests.helpers.users import become_nobody
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_log():
+def own_log() -> Iterator[None]:
     """Undo what a run in this process does to the package's log."""
     yield
     log = logging.getLogger("lit_mtrl")
@@ -31,30 +36,29 @@ def own_log():
 
 
 @pytest.fixture(autouse=True)
-def no_power_cut(monkeypatch: pytest.MonkeyPatch):
+def no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests in this process do not wait for the disk, whose state after a power cut they cannot see."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 @pytest.fixture
-def cli(tmp_path: Path):
+def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
     """``cli("fit", ...)`` runs ``python -m lit_mtrl`` in an empty folder and returns the finished process."""
-
-    def run(*args: str, **options: object) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-m", "lit_mtrl", *args],
-            cwd=tmp_path,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            **options,  # pyright: ignore[reportArgumentType]
-        )
-
-    return run
+    return partial(lit_mtrl, tmp_path)
 
 
-def environment() -> dict[str, str]:
-    """Of a subprocess that imports this checkout, on one thread."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+@pytest.fixture
+def nobody() -> Callable[[], AbstractContextManager[None]]:
+    """``with nobody():`` is another user, without root's rights."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    return become_nobody
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder of this user that all can look into; pytest's are private."""
+    folder = Path(tempfile.mkdtemp(prefix="lit_mtrl-test-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)

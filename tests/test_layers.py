@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.helpers.project import ROOT, SOURCES
 
 ROOMS = ("core envs nets weighting policies critics algos data evaluation training tracking config runs report").split()
 ROOMS += ["bench", "doctor", "cli", "__main__", "callbacks"]
@@ -16,7 +16,6 @@ ROOMS += ["bench", "doctor", "cli", "__main__", "callbacks"]
 HYDRA = ("config", "runs", "cli", "bench")
 LIGHTNING = ("data.module", "training", "tracking", "runs", "cli", "callbacks")
 LINES, FOLDERS = 250, 18
-FILES = sorted([*(ROOT / "lit_mtrl").rglob("*.py"), *(ROOT / "callbacks").rglob("*.py")])
 
 
 def module_of(path: Path) -> str:
@@ -24,7 +23,7 @@ def module_of(path: Path) -> str:
     return f"lit_mtrl.{name}" if name.startswith("callbacks") else name
 
 
-MODULES = {module_of(path): path for path in FILES}
+MODULES = {module_of(path): path for path in SOURCES}
 
 
 def room(module: str) -> str:
@@ -53,7 +52,7 @@ def imports(path: Path) -> set[str]:
     return {name for name in names if name != "lit_mtrl"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_layers(path: Path) -> None:
     own = module_of(path)
     for name in imports(path):
@@ -75,6 +74,15 @@ def test_no_circles() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(f"modules import each other in a circle: {' -> '.join(error.args[1])}")
+
+
+def test_tests_share_what_is_in_helpers() -> None:
+    """Test modules do not import each other; what lies beside the rooms is about the whole project."""
+    loose = {path.name for path in (ROOT / "tests").glob("*.py")}
+    assert loose == {"__init__.py", "conftest.py", "test_layers.py", "test_packaging.py", "test_readme.py"}
+    for path in (ROOT / "tests").rglob("*.py"):
+        ours = {name for name in imports(path) if name.split(".")[0] == "tests"}
+        assert all(name.startswith("tests.helpers") for name in ours), f"{path} imports {ours}"
 
 
 def test_the_house() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,10 +10,7 @@ from packaging.requirements import Requirement
 
 from lit_mtrl.config.compose import conf_dir
 from lit_mtrl.core.errors import ConfigError
-from tests.conftest import ROOT
-
-PINS = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+from tests.helpers.project import PINS, PROJECT, ROOT
 
 
 @pytest.mark.parametrize("line", PROJECT["dependencies"], ids=str)

@@ -10,8 +10,8 @@ import pytest
 
 from lit_mtrl.cli.main import _parse
 from lit_mtrl.runs.sweep import combinations
-from tests.cli.test_cli import run
-from tests.conftest import ROOT
+from tests.helpers.command import run
+from tests.helpers.project import ROOT
 
 TEXT = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^python -m lit_mtrl (.+?)(?:\s+#.*)?$", TEXT, re.MULTILINE)

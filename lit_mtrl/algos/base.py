@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
-from tensordict import TensorDict, TensorDictBase
+from tensordict import NestedKey, TensorDict, TensorDictBase
 from torch import Tensor, nn
 
 from lit_mtrl.core.errors import require
+from lit_mtrl.core.keys import ACTION, NEXT_OBS, OBS, REWARD, TERMINATED
 from lit_mtrl.core.ranks import Ranks
 from lit_mtrl.policies.acting import ActingPolicy
-from lit_mtrl.policies.tanh_gaussian import TanhGaussian
+from lit_mtrl.policies.base import Policy
 
 
 @dataclass(frozen=True)
@@ -50,46 +53,58 @@ def once(batch: TensorDictBase, key: str, make: Callable[[], Tensor]) -> Tensor:
     return batch[key]
 
 
-class Algorithm(nn.Module):
+class Algorithm(nn.Module, ABC):
     """Owns the networks and says what is minimised, in which order.
 
-    ``ranks``: the processes that train together, each on its part of a batch ``[T, b]``. The engine averages losses and
-    gradients over them; a loss asks `Ranks.mean` itself where a choice depends on a mean over the batch.
+    Built with a factory for each of ``parts``, with ``obs_dim, action_dim, num_tasks``, and with the values of its yaml
+    in ``conf/algo``, which also names its weightings, buffer and collector.
+
+    parts: groups of the configuration that it is built from; each arrives under its name as a factory, called with
+        ``obs_dim, action_dim, num_tasks``, and what it makes is kept under that name. ``network.match`` sizes the first.
+    stored: keys of a transition that the buffer keeps; the task is implied by the row.
+    per_task: metrics of its losses that are reported for each task, but for zeros; of others the mean over tasks is.
+    ranks: the processes that train together, each on its part of a batch ``[T, b]``. The engine averages losses and
+        gradients over them; a loss asks `Ranks.mean` itself where a choice depends on a mean over the batch.
     """
 
-    actor: TanhGaussian
+    parts: ClassVar[tuple[str, ...]] = ()
+    stored: ClassVar[tuple[NestedKey, ...]] = (OBS, ACTION, NEXT_OBS, REWARD, TERMINATED)
+    per_task: ClassVar[tuple[str, ...]] = ()
     num_tasks: int
     ranks = Ranks()
 
     @property
-    def policy(self) -> TanhGaussian:
-        """The policy that is evaluated: ``policy.mode(obs, task)`` is its action."""
-        raise NotImplementedError
+    @abstractmethod
+    def policy(self) -> Policy:
+        """The policy that acts and is evaluated."""
 
+    @abstractmethod
     def objectives(self) -> tuple[Objective, ...]:
         """The objectives in the order of the update; the engine asks once the module is on its device."""
-        raise NotImplementedError
 
     def acting_policy(self) -> ActingPolicy:
-        """The policy that collects data; it shares the actor's parameters."""
-        return ActingPolicy(self.actor)
+        """What collects data, with the parameters of `policy`; it may write log-densities and values as well."""
+        return ActingPolicy(self.policy)
 
     def networks(self) -> dict[str, nn.Module]:
         """The networks to look into, each called with ``[T, b, in]``; of an ensemble every copy alone."""
-        raise NotImplementedError
+        return {}
 
     def inputs(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """What each of `networks` sees of ``batch [T, b]``; actions are drawn from the policy."""
-        raise NotImplementedError
+        return {}
+
+    def prepare(self, rollout: TensorDictBase) -> TensorDictBase:
+        """Once per iteration, on the learner's device and without gradients: add advantages, returns.
+
+        rollout: ``[T, E, n]``: task, environment of the task, vector step; what it is given and what it returns.
+        """
+        return rollout
 
     def draw(self, batch: TensorDictBase) -> None:
         """Write the random numbers of an update into ``batch [*, T, b]``, one chunk or one batch; nothing else in an
         update is random.
         """
-
-    def prepare(self, data: TensorDictBase) -> TensorDictBase:
-        """Once per collected batch ``[n, T]``: advantages, returns. Off-policy: the identity."""
-        return data
 
     def after_update(self) -> None:
         """After every update: target networks, weight projections."""

@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from lit_mtrl.algos.base import Algorithm, Objective, once
 from lit_mtrl.core.errors import require
 from lit_mtrl.core.keys import ACTION, NEXT_OBS, OBS, REWARD, TERMINATED
-from lit_mtrl.critics.scalar import ScalarCritic
+from lit_mtrl.critics.base import Critic
 from lit_mtrl.nets.sharing import share
-from lit_mtrl.policies.tanh_gaussian import TanhGaussian
+from lit_mtrl.policies.base import Policy
 
 
 class SAC(Algorithm):
@@ -43,13 +43,16 @@ class SAC(Algorithm):
     actor and critics share.
     """
 
-    critic: ScalarCritic
+    parts = ("actor", "critic")
+    per_task = ("alpha", "masked")
+    actor: Policy
+    critic: Critic
     log_alpha: nn.Parameter
 
     def __init__(
         self,
-        actor: Callable[..., nn.Module],
-        critic: Callable[..., nn.Module],
+        actor: Callable[..., Policy],
+        critic: Callable[..., Critic],
         obs_dim: int,
         action_dim: int,
         num_tasks: int,
@@ -84,7 +87,7 @@ class SAC(Algorithm):
             f"algo.initial_temperature={initial_temperature}: its logarithm lies outside [{low}, {high}]",
         )
         sizes = dict(obs_dim=obs_dim, action_dim=action_dim, num_tasks=num_tasks)
-        self.actor, self.critic = actor(**sizes), critic(**sizes)  # pyright: ignore[reportAttributeAccessIssue]
+        self.actor, self.critic = actor(**sizes), critic(**sizes)
         self.shared = share(self.actor, self.critic)
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
         share(self.critic, self.target)
@@ -100,10 +103,6 @@ class SAC(Algorithm):
             None if log_alpha_min is None and log_alpha_max is None else (log_alpha_min, log_alpha_max)
         )
         self.shared_lr = shared_lr
-
-    @property
-    def policy(self) -> TanhGaussian:
-        return self.actor
 
     def objectives(self) -> tuple[Objective, ...]:
         def objective(
@@ -124,35 +123,39 @@ class SAC(Algorithm):
             *shared,
         )
 
+    @property
+    def policy(self) -> Policy:
+        return self.actor
+
     def networks(self) -> dict[str, nn.Module]:
-        critics = {f"critic_{i}": self.critic.q.member(i) for i in range(self.critic.q.size)}
-        return {"actor": self.actor.net, **critics}
+        return {"actor": self.actor.net, **self.critic.networks()}
 
     def inputs(self, batch: TensorDictBase) -> dict[str, Tensor]:
         action, _ = self.actor.sample(batch[OBS], _noise(batch))
-        seen = self.critic.join(batch[OBS], action)
-        return {"actor": batch[OBS], **{f"critic_{i}": seen for i in range(self.critic.q.size)}}
+        return {"actor": batch[OBS], **dict.fromkeys(self.critic.networks(), self.critic.inputs(batch[OBS], action))}
 
     def draw(self, batch: TensorDictBase) -> None:
         batch.set("target_noise", _noise(batch)).set("actor_noise", _noise(batch))
 
     def critic_loss(self, batch: TensorDictBase) -> TensorDict:
-        """Mean over critics and samples of (Q - y)^2, y = r + gamma (1 - terminated) (min Q' - alpha log pi)."""
-        y = once(batch, "td_target", lambda: self._target(batch))
-        q = self.critic(batch[OBS], batch[ACTION])  # [2, T, b]
-        error = q - y
+        """Mean over critics and samples of their loss against r + gamma (1 - terminated) (Q' - alpha log pi)."""
+        target = once(batch, "td_target", lambda: self._target(batch))
+        prediction = self.critic(batch[OBS], batch[ACTION])  # [2, T, b]
+        q = self.critic.values(prediction.detach()).mean((0, 2))
         if self.mask_out is not None:
-            kept = once(batch, "kept", lambda: self._kept(error.detach(), self.mask_out))
-            # Before the square: what is not finite must not reach its gradient.
-            error = torch.where(kept, error, 0.0)
-        out = self._losses(batch, loss=self._weigh(error.square().mean((0, 2))), q=q.detach().mean((0, 2)))
+            kept = once(batch, "kept", lambda: self._kept(self.critic.loss(prediction.detach(), target)))
+            # Before the loss: what is not finite must not reach its gradient.
+            prediction, target = _where(kept, prediction, 1), _where(kept, target)
+        loss = self.critic.loss(prediction, target).mean((0, 2))
+        out = self._losses(batch, loss=self._weigh(loss), q=q)
         return out if self.mask_out is None else out.set("masked", (~batch["kept"][:, 0]).to(q.dtype))
 
     def actor_loss(self, batch: TensorDictBase) -> TensorDict:
-        """Mean over samples of alpha log pi(a|s) - min Q(s, a), with the critic just updated."""
+        """Mean over samples of alpha log pi(a|s) - Q(s, a), with the critic just updated."""
         alpha = self.log_alpha.detach().exp()[:, None]
         action, log_prob = self.actor.sample(batch[OBS], batch["actor_noise"])
-        loss = (alpha * log_prob - self.critic(batch[OBS], action, frozen=True).amin(0)).mean(-1)
+        q = self.critic.value(self.critic(batch[OBS], action, frozen=True))
+        loss = (alpha * log_prob - q).mean(-1)
         batch.set("log_prob", log_prob.detach())
         return self._losses(batch, loss=self._weigh(loss), entropy=-log_prob.detach().mean(-1))
 
@@ -172,17 +175,18 @@ class SAC(Algorithm):
     def _target(self, batch: TensorDictBase) -> Tensor:
         alpha = self.log_alpha.exp()[:, None]  # [T, 1] or [1, 1]
         next_action, log_prob = self.actor.sample(batch[NEXT_OBS], batch["target_noise"])
-        next_value = self.target(batch[NEXT_OBS], next_action).amin(0) - alpha * log_prob  # [T, b]
-        going_on = (~batch[TERMINATED]).squeeze(-1)
-        return batch[REWARD].squeeze(-1) + self.gamma * (going_on * next_value)
+        prediction = self.target(batch[NEXT_OBS], next_action)
+        reward, terminated = batch[REWARD].squeeze(-1), batch[TERMINATED].squeeze(-1)  # [T, b]
+        discount = self.gamma * torch.logical_not(terminated).to(reward.dtype)
+        return self.critic.target(prediction, reward, discount, -alpha * log_prob)
 
-    def _kept(self, error: Tensor, threshold: float | None) -> Tensor:
-        """``[T, b]``, equal within a task: whether the loss of ``error [2, T, b]``, all ranks' samples together, is not
-        above ``threshold``.
+    def _kept(self, losses: Tensor) -> Tensor:
+        """``[T, b]``, equal within a task: whether the mean of ``losses [size, T, b]``, all ranks' samples together, is
+        not above the threshold.
         """
-        assert threshold is not None
-        size = self.ranks.mean(error.square().mean((0, 2)))  # [T]
-        return (size <= threshold)[:, None].expand(error.shape[1:])
+        assert self.mask_out is not None
+        size = self.ranks.mean(losses.mean((0, 2)))  # [T]
+        return (size <= self.mask_out)[:, None].expand(losses.shape[1:])
 
     def _weigh(self, losses: Tensor) -> Tensor:
         if not self.task_weights:
@@ -200,3 +204,8 @@ class SAC(Algorithm):
 def _noise(batch: TensorDictBase) -> Tensor:
     action = batch[ACTION]
     return torch.randn(action.shape, dtype=action.dtype, device=action.device)
+
+
+def _where(kept: Tensor, values: Tensor, dim: int = 0) -> Tensor:
+    """``values`` where ``kept [T, b]``, zero elsewhere; ``dim``: the first of their dimensions T, b."""
+    return torch.where(kept.view(*[1] * dim, *kept.shape, *[1] * (values.ndim - dim - kept.ndim)), values, 0.0)

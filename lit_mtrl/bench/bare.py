@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from lit_mtrl.core.processes import die_with_parent
 from lit_mtrl.envs.base import Suite, TaskEnv
 from lit_mtrl.envs.metaworld import MetaWorld
-from lit_mtrl.policies.tanh_gaussian import TanhGaussian
+from lit_mtrl.policies.base import Policy
 
 FRAME_SKIP = 5
 """Physics steps of one of Meta-World's environment steps."""
@@ -33,7 +33,7 @@ class Cores:
     many, ``"policy"`` n forward passes of ``actor`` on the observations of the process' environments.
     """
 
-    def __init__(self, suite: Suite, workers: int, copies: int = 1, actor: TanhGaussian | None = None):
+    def __init__(self, suite: Suite, workers: int, copies: int = 1, actor: Policy | None = None):
         tasks = len(suite.tasks)
         context = multiprocessing.get_context("spawn")
         actor = None if actor is None else copy.deepcopy(actor).cpu().requires_grad_(False)
@@ -104,7 +104,7 @@ class Pools:
             pool.close()
 
 
-def policy_passes(actor: TanhGaussian, suite: Suite, tasks: Sequence[int]) -> Callable[[int], None]:
+def policy_passes(actor: Policy, suite: Suite, tasks: Sequence[int]) -> Callable[[int], None]:
     """A function of n that makes n forward passes of ``actor`` for one observation of each of ``tasks``, noise
     included.
     """
@@ -120,7 +120,7 @@ def policy_passes(actor: TanhGaussian, suite: Suite, tasks: Sequence[int]) -> Ca
     return passes
 
 
-def _serve(pipe: Connection, suite: Suite, owned: list[int], actor: TanhGaussian | None) -> None:
+def _serve(pipe: Connection, suite: Suite, owned: list[int], actor: Policy | None) -> None:
     """Runs in the process: answer every order with None when it is done."""
     die_with_parent()
     torch.set_num_threads(1)
@@ -135,7 +135,7 @@ def _serve(pipe: Connection, suite: Suite, owned: list[int], actor: TanhGaussian
         pipe.send(None)
 
 
-def jobs(suite: Suite, owned: list[int], actor: TanhGaussian | None) -> dict[str, Callable[[int], None]]:
+def jobs(suite: Suite, owned: list[int], actor: Policy | None) -> dict[str, Callable[[int], None]]:
     """What `Cores.run` can be asked for, on environments of the tasks ``owned``; see there."""
     out: dict[str, Callable[[int], None]] = {"environment": _environments(suite, owned)}
     if isinstance(suite, MetaWorld):

@@ -28,7 +28,7 @@ from lit_mtrl.bench.machine import Memory
 from lit_mtrl.bench.timing import synchronize, timed
 from lit_mtrl.bench.update import transitions
 from lit_mtrl.bench.variants import with_values
-from lit_mtrl.config.compose import conf_dir
+from lit_mtrl.config.folders import file_of
 from lit_mtrl.data.collect import one_thread
 from lit_mtrl.runs.build import build_suite, build_trainer, default_workers
 from lit_mtrl.runs.run import Run
@@ -67,9 +67,7 @@ def _short(cfg: DictConfig, folder: Path, overlap: bool) -> DictConfig:
     values = {"output_dir": str(folder), "callbacks": {}, "trainer.devices": 1}
     out = with_values(cfg, {**values, "collector.random_steps": cfg.collector.steps, "collector.overlap": overlap})
     out.collector.workers = out.collector.workers or default_workers(build_suite(out))
-    out.logger = OmegaConf.merge(
-        OmegaConf.load(conf_dir() / "logger" / "csv.yaml"), {"log_frames": cfg.logger.log_frames}
-    )
+    out.logger = OmegaConf.merge(OmegaConf.load(file_of("logger", "csv")), {"log_frames": cfg.logger.log_frames})
     return out
 
 
@@ -98,13 +96,13 @@ class _Alone:
             rows = [task for task in range(len(suite.tasks)) for _ in range(data.copies)]
             self.environment = partial(self._runs.step, data.steps)
             assert data.collector is not None
-            actor = copy.deepcopy(data.policy.actor).to(
+            actor = copy.deepcopy(data.policy.policy).to(
                 data.collector._policy.device
             )  # which need not be the learner's
             self._passes = policy_passes(actor, suite, rows)
             self.policy = partial(self._act, data.steps)
         else:
-            self._runs = Cores(suite, data.workers, data.copies, data.policy.actor)
+            self._runs = Cores(suite, data.workers, data.copies, data.policy.policy)
             self.environment, self.policy = (partial(self._runs.run, part, data.steps) for part in PARTS[:2])
         assert run.agent.engine is not None
         self._engine = run.agent.engine
@@ -139,8 +137,8 @@ class _Watch(Checkpoint):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         data = self.run.data
-        assert data.replay is not None
-        data.replay.extend(transitions(data.suite, min(STORED, data.capacity), len(data.suite.tasks)))
+        held = min(STORED, data.buffer.capacity or data.steps * data.copies)
+        data.buffer.extend(transitions(data.suite, held, len(data.suite.tasks)).t()[:, None])
         if self._aside:
             self._parts = _Alone(self.run)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from lit_mtrl.config.compose import conf_dir
+from lit_mtrl.config.folders import file_of
 
 BACKENDS = ("metaworld", "envpool")
 
@@ -58,7 +57,7 @@ def learner_device(cfg: DictConfig) -> torch.device:
 
 
 def _group(group: str, name: str) -> DictConfig:
-    found = OmegaConf.load(conf_dir() / Path(group) / f"{name}.yaml")
+    found = OmegaConf.load(file_of(group, name))
     assert isinstance(found, DictConfig)
     return found
 

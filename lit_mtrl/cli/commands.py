@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.cli.test import test as test  # pyright: ignore[reportUnusedImport]
-from lit_mtrl.config.compose import conf_dir, groups, is_saved, read_config
+from lit_mtrl.config.compose import is_saved, read_config
+from lit_mtrl.config.folders import conf_dir, file_of, groups
 from lit_mtrl.config.study import split_experiment, study_sweep
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.signals import ended_by_signals, raise_if_told
@@ -80,7 +81,7 @@ def params(args: argparse.Namespace) -> int:
     if args.json:
         print(to_json(found))
     else:
-        print(f"actor    {found['actor']:>14,}\ncritics  {found['critic']:>14,}")
+        print("\n".join(f"{part:<8} {count:>14,}" for part, count in found.items()))
     return 0
 
 
@@ -105,11 +106,13 @@ def bench(args: argparse.Namespace) -> int:
 
 
 def list(args: argparse.Namespace) -> int:
-    """Experiments and groups with the first comment of each file."""
+    """Experiments and groups with the first comment of each file; of a file that ``--config-dir`` adds also its folder."""
     for group, names in sorted(groups().items(), key=lambda item: item[0] != "experiment"):
         print(f"{group}:")
         for name in names:
-            line = f"  {name:<24} {_describe(conf_dir() / group / f'{name}.yaml')}"
+            path = file_of(group, name)
+            added = "" if path.is_relative_to(conf_dir()) else f" [{path.parents[1 + name.count('/')]}]"
+            line = f"  {name:<24} {_describe(path)}{added}"
             print("".join(c if c.isprintable() else "?" for c in line))
     return 0
 

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from lit_mtrl.config.folders import adding
 from lit_mtrl.config.keys import described
 from lit_mtrl.config.trust import trusting
 from lit_mtrl.core.errors import ConfigError
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         try:
             args = _parse(argv)
-            with trusting(getattr(args, "trust", [])):
+            with trusting(getattr(args, "trust", [])), adding(getattr(args, "config_dir", [])):
                 return _run(args)
         finally:
             sys.stdout.flush()  # or it would fail at the interpreter's end
@@ -135,7 +136,15 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     _bench_options(bench)
     for sub in (fit, params, test, bench):
         sub.add_argument("overrides", nargs="*", metavar="key=value")
-    command("list", "experiments and config groups, one line each")
+    listing = command("list", "experiments and config groups, one line each")
+    for sub in (fit, params, test, bench, listing):
+        sub.add_argument(
+            "--config-dir",
+            action="append",
+            default=[],
+            metavar="DIR",
+            help="a folder of your own, laid out like conf/, whose files are found beside ours; your modules lie beside it or in it",
+        )
     report = command("report", "figures, tables and one page from recorded runs")
     _report_options(report)
     ui = command("ui", "MLflow's pages on the runs, for this machine")
@@ -144,7 +153,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         sub.add_argument("--tracking-uri", metavar="URI", help="the store; sqlite:///mlflow.db by default")
 
     options = {
-        option for sub in (fit, params, test, bench, report, ui, doctor) for option in sub._option_string_actions
+        option
+        for sub in (fit, params, test, bench, listing, report, ui, doctor)
+        for option in sub._option_string_actions
     }
     args, rest = parser.parse_known_args([_as_override(arg, options) for arg in argv])
     overrides = [arg for arg in rest if "=" in arg or arg.startswith("~")]

@@ -20,7 +20,7 @@ from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.suggest import unknown_key
 from lit_mtrl.core.text import shown
 
-PART_NETWORKS = ("actor.network.", "critic.network.")
+PART_NETWORK = re.compile(r"[^.]+\.network\.")
 
 
 def known_key(override: Override, schema: DictConfig) -> str:
@@ -76,18 +76,23 @@ def check_values(cfg: DictConfig, schema: DictConfig) -> None:
 
 
 def in_part_network(key: str) -> bool:
-    """Whether ``key`` changes the network of the actor or of the critics alone."""
-    return key.startswith(PART_NETWORKS)
+    """Whether ``key`` changes the network of one of the algorithm's parts alone, such as ``actor.network.width``."""
+    return PART_NETWORK.match(key) is not None
 
 
 def _part_target(cfg: DictConfig, key: str) -> str | None:
-    """The class of the network that ``actor.network`` or ``critic.network`` changes."""
+    """The class of the network that a key such as ``actor.network.width`` changes."""
     return OmegaConf.select(cfg, "network._target_") if in_part_network(key) else None
 
 
 def _known(schema: DictConfig) -> list[str]:
     keys = list(leaves(schema))
-    return keys + [f"{part}.{key}" for part in ("actor", "critic") for key in keys if key.startswith("network.")]
+    return keys + [f"{part}.{key}" for part in parts_in(schema) for key in keys if key.startswith("network.")]
+
+
+def parts_in(cfg: DictConfig) -> list[str]:
+    """The groups in ``cfg`` that have a network of their own, such as ``actor`` and ``critic``."""
+    return [str(name) for name, part in cfg.items() if isinstance(part, DictConfig) and "network" in part]
 
 
 def _kind(target: str | None, key: str, default: object) -> Kind:

@@ -6,7 +6,6 @@ groups that were chosen, and every value must have the type of the default it re
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,10 +24,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lit_mtrl.config.check import check_keys, check_values, in_part_network, known_key
+from lit_mtrl.config.folders import conf_dir, config_dirs, file_of, groups, make_importable, own_places
 from lit_mtrl.config.keys import kind_of
 from lit_mtrl.config.kinds import Text
 from lit_mtrl.config.read import read_yaml
 from lit_mtrl.config.resolve import as_written, leaves, raw_value, resolved
+from lit_mtrl.config.search_path import search_added_folders
 from lit_mtrl.config.trust import require_trusted
 from lit_mtrl.config.upgrade import SAVED, renamed, upgraded
 from lit_mtrl.core.errors import ConfigError, require
@@ -39,26 +40,6 @@ from lit_mtrl.core.text import shown
 ROOT_KEYS = {"seed", "frames", "epoch_frames", "experiment_name", "run_name", "output_dir", "algo", "network", "env"}
 LOOKS_UP = re.compile(r"\$\{[^}]*(:|\$\{)")
 """A resolver; its name may itself be looked up."""
-
-
-def conf_dir() -> Path:
-    """``$LIT_MTRL_CONF``, else ``conf/`` beside the package (a checkout), else the copy inside an installed package."""
-    package = Path(__file__).resolve().parent.parent
-    named = os.environ.get("LIT_MTRL_CONF")
-    places = [Path(named).absolute()] if named else [package.parent / "conf", package / "conf"]
-    for place in places:
-        if (place / "config.yaml").is_file():
-            return place
-    raise ConfigError(f"{places[0]}: holds no config.yaml; set LIT_MTRL_CONF to a folder like the repository's conf/")
-
-
-def groups() -> dict[str, list[str]]:
-    """Config groups and their choices."""
-    folders = sorted(path for path in conf_dir().iterdir() if path.is_dir())
-    return {
-        folder.name: sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
-        for folder in folders
-    }
 
 
 def compose(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
@@ -76,8 +57,10 @@ def compose(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
                 f"--config {configs[0]}: a saved config.yaml is complete; give it alone and override keys",
             )
             return override_saved(saved[0], overrides, f"--config {shown(configs[0])}")
+        folders = [path.parent for path, _ in files]
+        make_importable([*own_places(), *folders])
         with _hydra(files) as chosen:
-            return _compose(chosen, overrides, [path.parent for path, _ in files])
+            return _compose(chosen, overrides, folders)
     except RecursionError as error:
         raise ConfigError(
             f"{' '.join([*configs, *overrides])[:200]}: values lie in each other too deep, or refer to themselves"
@@ -177,13 +160,14 @@ def _compose(given: list[str], overrides: Sequence[str], folders: Sequence[Path]
 def _choose_weightings(given: list[str], overrides: Sequence[str], choices: list[str]) -> list[str]:
     """Hydra's own form of ``weighting=X``, for all objectives, and of ``weighting.<objective>=X``."""
     texts: list[str] = []
+    algorithm = [text for text in overrides if text.startswith("algo=")]
     for override, text in zip(parse_overrides(overrides), overrides, strict=True):
         key, _, objective = override.key_or_group.partition(".")
         value: Any = override.value()
         if key != "weighting" or "." in objective or override.package or isinstance(value, dict):
             texts.append(text)
             continue
-        objectives = [str(name) for name in hydra_compose("config", given).weighting]
+        objectives = [str(name) for name in hydra_compose("config", [*given, *algorithm]).weighting]
         require(
             objective in ("", *objectives),
             unknown_key(f"weighting.{objective}", [f"weighting.{o}" for o in objectives]),
@@ -234,11 +218,10 @@ def _parse_single(overrides: Sequence[str]) -> list[Override]:
 
 def read_config(config: str) -> tuple[Path, dict[str, Any]]:
     """Path and content of a ``--config`` argument: a file, or the bare name of an experiment."""
-    folder = conf_dir() / "experiment"
     names = groups()["experiment"]
     path = Path(config)
     if config in names:
-        path = folder / f"{config}.yaml"
+        path = file_of("experiment", config)
     else:
         near = nearest(path.stem, names)
         hint = f"; did you mean the experiment '{near}'?" if near else ""
@@ -260,18 +243,19 @@ def read_config(config: str) -> tuple[Path, dict[str, Any]]:
 
 @contextmanager
 def _hydra(files: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[list[str]]:
-    """Hydra set up on ``conf/``; yields the overrides that select the experiment ``files``, in order.
+    """Hydra set up on the folders of configurations; yields the overrides that select the experiment ``files``, in order.
 
     They are given to Hydra by their content, under names of ours: those of files may hold what means something in
     overrides.
     """
-    folder, names = (conf_dir() / "experiment").resolve(), []
+    folders, names = [(folder / "experiment").resolve() for folder in config_dirs()], []
     for i, (path, content) in enumerate(files):
         # Below the folder in which it lies, so that what it names in its defaults is found from there.
-        inside = path.parent.relative_to(folder).parts if path.is_relative_to(folder) else ()
+        inside = next((path.parent.relative_to(each).parts for each in folders if path.is_relative_to(each)), ())
         group = "/".join(("experiment", *inside))
         ConfigStore.instance().store(f"given_{i}", content, group=group, package="_global_", provider=path.name)
         names.append("/".join((*inside, f"given_{i}")))
+    search_added_folders()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         yield [f"experiment=[{','.join(names)}]"] if names else []

@@ -33,8 +33,8 @@ KEYS: dict[str, Kind] = {
     "env.horizon": Whole(low=1, high=1_000_000),
     "env.goals": Whole(low=1, high=10_000),
     "env.rewards": Choice(of=("v2", "v1")),
-    "env.copies": Whole(low=1, high=4096),
-    "env.stagger": Flag(),
+    "collector.copies": Whole(low=1, high=4096),
+    "collector.stagger": Flag(),
     "env.threads": Whole(low=0, high=1024),
     "env.kind": Choice(of=("constant", "observation", "delay", "action", "both", "endless")),
     "algo.name": Name(),
@@ -100,6 +100,8 @@ KEYS: dict[str, Kind] = {
     "collector.policy_device": Choice(of=DEVICES),
     "replay.capacity": COUNT,
     "replay.per_task": Whole(low=1, high=1_000_000),
+    "replay.epochs": COUNT,
+    "replay.minibatches": COUNT,
     "replay.device": Choice(of=DEVICES),
     "engine.mode": Choice(of=("auto", "eager", "compile", "cudagraph", "compile+cudagraph")),
     "engine.precision": Choice(of=("fp32", "tf32", "bf16")),
@@ -126,7 +128,7 @@ KEYS: dict[str, Kind] = {
 def kind_of(key: str) -> Kind | None:
     """The kind of a key, of ``actor.network.width`` that of ``network.width``; None for a key that is not ours."""
     parts = key.split(".")
-    if parts[0] in ("actor", "critic") and parts[1:2] == ["network"]:
+    if parts[1:2] == ["network"]:
         parts = parts[1:]
     if parts[0] in ("weighting", "callbacks") and len(parts) == 3:
         parts[1] = "*"

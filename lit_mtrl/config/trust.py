@@ -2,8 +2,8 @@
 
 A configuration that somebody saved (in a checkpoint, a run's folder, an artifact) is data: it may name classes of
 this package, and of packages that the user trusts in so many words (``--trust my_pkg``). What the user writes himself
-(a file that he gives, an override) may also name his own modules: those in the working directory, beside the file,
-and on ``PYTHONPATH``.
+(a file that he gives, an override, a folder of ``--config-dir``) may also name his own modules: those in the working
+directory, on ``PYTHONPATH``, beside the file, and beside and in the folder.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from lit_mtrl.config.folders import own_places
 from lit_mtrl.core.errors import require
 from lit_mtrl.core.text import shown
 
@@ -47,7 +48,7 @@ def require_trusted(tree: Any, own: Collection[str] | None = None, folders: Sequ
     name.
 
     ``own``: the keys of targets that the user wrote himself, None for all. ``folders``: of the files that he wrote,
-    beside the working directory.
+    beside his own places (`lit_mtrl.config.folders`).
     """
     given = {OURS, *os.environ.get(TRUST, "").split(",")}
     for key, name in _targets(tree):
@@ -72,11 +73,8 @@ def _targets(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _is_own(top: str, folders: Sequence[Path]) -> bool:
-    """Whether ``import top`` would find a module that lies in the working directory, in ``folders`` or on
-    ``PYTHONPATH``.
-    """
-    named = [Path(text) for text in os.environ.get("PYTHONPATH", "").split(os.pathsep) if text]
-    places = {path.resolve() for path in (Path.cwd(), *folders, *named)}
+    """Whether ``import top`` would find a module that lies in one of the user's own places or in ``folders``."""
+    places = {path.resolve() for path in (*own_places(), *folders)}
     found = PathFinder.find_spec(top)
     if found is None:
         return False

@@ -9,9 +9,8 @@ from lit_mtrl.config.read import require_bounded
 from lit_mtrl.core.errors import require
 
 ADDED: dict[str, dict[str, Any]] = {
-    "env": {"stagger": False},
-    "collector": {"overlap": False, "policy_device": "auto"},
-    "replay": {"device": "auto"},
+    "collector": {"stagger": False, "overlap": False, "policy_device": "auto"},
+    "replay": {"_target_": "lit_mtrl.data.replay.PerTaskReplay", "device": "auto"},
     "engine": {"precision": "fp32"},
     "eval": {"background": False},
     "trainer": {"strategy": "auto"},
@@ -25,6 +24,8 @@ MOVED = {
     "lit_mtrl.logger.MLflowLogger": "lit_mtrl.tracking.mlflow.MLflowLogger",
 }
 """Classes that older configurations name where they lay then."""
+REGROUPED = (("env", "copies", "collector"), ("env", "stagger", "collector"))
+"""Keys that older configurations have in another group: that one, the key, its present group."""
 NEEDED = (
     *(
         "seed",
@@ -36,13 +37,10 @@ NEEDED = (
         "benchmark.name",
         "benchmark.tasks",
     ),
-    *("env._target_", "env.copies", "env.stagger", "algo._target_", "algo.name", "network._target_", "network.name"),
-    *("actor._target_", "actor.network", "critic._target_", "critic.network", "logger.log_frames", "eval._target_"),
-    *(
-        f"collector.{key}"
-        for key in ("steps", "workers", "random_steps", "updates_per_step", "overlap", "policy_device")
-    ),
-    *("replay.capacity", "replay.per_task", "replay.device", "engine.mode", "engine.precision"),
+    *("env._target_", "algo._target_", "algo.name", "network._target_", "network.name", "replay._target_"),
+    *("collector.steps", "collector.workers", "collector.copies", "collector.stagger", "collector.random_steps"),
+    *("collector.updates_per_step", "collector.overlap", "collector.policy_device"),
+    *("engine.mode", "engine.precision", "eval._target_", "logger.log_frames"),
     *("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.threads"),
 )
 """What every configuration says."""
@@ -58,6 +56,9 @@ def upgraded(saved: Mapping[Any, Any], where: str = SAVED) -> dict[str, Any]:
     require(isinstance(saved, Mapping), f"{where}: its configuration holds no keys; {REMEDY}")
     require_bounded(saved, where)
     tree = renamed(saved)
+    for group, key, place in REGROUPED:
+        if key in (tree.get(group) or {}) and isinstance(tree.get(place), dict):
+            tree[place].setdefault(key, tree[group].pop(key))
     for group, added in ADDED.items():
         if isinstance(tree.get(group), dict):
             tree[group] |= {key: value for key, value in added.items() if key not in tree[group]}
@@ -89,7 +90,8 @@ def renamed(tree: Any) -> Any:
 
 
 def _parts(tree: Mapping[str, Any], where: str) -> Iterator[str]:
-    """What each weighting and callback needs."""
+    """What each weighting, callback and part of the algorithm needs."""
+    yield from (f"{name}._target_" for name, part in tree.items() if isinstance(part, dict) and "network" in part)
     for group, keys in ("weighting", ("_target_", "name")), ("callbacks", ("_target_",)):
         parts = tree.get(group)
         require(isinstance(parts, dict), f"{where}: {group} is missing in its configuration; {REMEDY}")

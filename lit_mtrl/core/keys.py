@@ -12,6 +12,5 @@ DONE = ("next", "done")
 SUCCESS = ("next", "success")
 EPISODE_RETURN = ("next", "episode_return")
 EPISODE_LENGTH = ("next", "episode_length")
-
-STORED = (OBS, ACTION, NEXT_OBS, REWARD, TERMINATED)
-"""What off-policy replay keeps of a transition; the task is implied by the row."""
+LOG_PROB = "action_log_prob"
+STATE_VALUE = "state_value"

@@ -16,7 +16,7 @@ PATIENCE = 60.0
 """Seconds that `close` waits for a collection that does not end; whoever shuts the collector down then ends it."""
 
 
-class Ahead:
+class CollectAhead:
     """One `TaskCollector.collect` in flight at most. What it raises is raised by `take`, and again by whoever takes
     again.
     """
@@ -28,14 +28,14 @@ class Ahead:
 
     @property
     def busy(self) -> bool:
-        """Whether a collection was started and not yet taken."""
+        """Whether a collection was started and its result not yet asked for."""
         return self._flight is not None
 
     def start(self) -> None:
         """Begin the next collection with what was published last."""
         self._flight = self._thread.submit(self.collector.collect)
 
-    def take(self) -> TensorDictBase:
+    def result(self) -> TensorDictBase:
         """Wait for the collection that was started."""
         assert self._flight is not None, "no collection was started"
         data = self._flight.result()

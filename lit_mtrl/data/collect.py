@@ -52,7 +52,7 @@ class InterruptError(RuntimeError):
 
 
 class TaskCollector:
-    """Collects n = ``steps`` vector steps at a time: ``[n * copies, T]``, row-major in time, column t being task t.
+    """Collects n = ``steps`` vector steps at a time: ``[T, E, n]``, row t being task t, for E = ``copies``.
 
     ``workers``: processes, each owning some of the tasks; 1 collects in this process. ``stagger``: see
     `lit_mtrl.envs.vector`. ``policy_device``: where the policy computes, the host for several workers. `publish` sends
@@ -72,7 +72,7 @@ class TaskCollector:
     ):
         tasks = len(suite.tasks)
         require(steps > 0, f"collector.steps={steps}: collect at least one vector step at a time")
-        require(copies > 0, f"env.copies={copies}: at least one environment per task")
+        require(copies > 0, f"collector.copies={copies}: at least one environment per task")
         require_workers(suite, workers, policy_device)
         self.steps, self.copies, self.num_tasks = steps, copies, tasks
         self._source, self._names, self._threaded = policy, list(suite.tasks), suite.threaded
@@ -141,8 +141,10 @@ class TaskCollector:
                 data = self._collector.rollout()  # [T * copies, n]
         else:
             data = self._guard(lambda: next(self._iterator))
-        data = data.exclude(*LEFT_OUT).unflatten(0, (self.num_tasks, self.copies))
-        return data.permute(2, 1, 0).reshape(self.steps * self.copies, self.num_tasks).contiguous()
+        data = data.exclude(*LEFT_OUT)
+        if self._logs is not None:  # the workers write into the same memory again
+            data = data.clone()
+        return data.unflatten(0, (self.num_tasks, self.copies))
 
     def interrupt(self) -> None:
         """End a `collect` that is running in another thread, at its next step; other processes that collect are ended

@@ -19,20 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
 
 from lit_mtrl.algos.base import Algorithm
 from lit_mtrl.core.errors import require
-from lit_mtrl.core.keys import DONE, EPISODE_LENGTH, EPISODE_RETURN, STORED, SUCCESS
+from lit_mtrl.core.keys import DONE, EPISODE_LENGTH, EPISODE_RETURN, SUCCESS
 from lit_mtrl.core.manifest import replay_folders
 from lit_mtrl.core.ranks import Ranks
+from lit_mtrl.core.seeds import epoch_stream, mixed_seed
 from lit_mtrl.core.suggest import unknown
-from lit_mtrl.data.ahead import Ahead
+from lit_mtrl.data.ahead import CollectAhead
+from lit_mtrl.data.budget import check_budget
+from lit_mtrl.data.buffer import Buffer, require_divides
 from lit_mtrl.data.collect import TaskCollector, require_workers
-from lit_mtrl.data.placement import DEVICES, Place, faster_device, place_replay, require_cuda
-from lit_mtrl.data.replay import PerTaskReplay
+from lit_mtrl.data.placement import DEVICES, Place, faster_device, place_buffer, require_cuda, transition_bytes
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.policies.acting import EXPLORE, RANDOM
 
@@ -54,21 +55,29 @@ class Iteration:
 
 
 class DataModule(lightning.LightningDataModule):
-    """Owns collector and replay, counts frames, and restarts all environments at every epoch.
+    """Owns collector and buffer, counts frames, and restarts all environments at every epoch.
 
-    ``frames``: the budget; ``epoch_frames``: frames of an epoch, a whole number of episodes of every task. ``copies``:
-    environments per task. ``workers``: collecting processes. ``steps``: n, vector steps per iteration (a vector step is
-    one step of every environment). ``random_steps``: vector steps of uniform actions without updates.
-    ``updates_per_step``: gradient updates per vector step. ``capacity``, ``per_task``: of the replay; ``device``: where
-    it lies (auto, cpu, cuda). ``stagger``: see `lit_mtrl.envs.vector`. ``overlap``: collect beside the updates.
-    ``policy_device``: where the collecting policy computes (auto, cpu, cuda). ``rank`` of ``ranks``: the part that this
-    process takes; ``copies`` and ``workers`` are each rank's own.
+    suite, algorithm: what acts, and where.
+    buffer: what is collected goes through it; it says how many updates follow an iteration.
+    seed: of environments and actions.
+    frames: the budget, environment steps summed over tasks and ranks.
+    epoch_frames: frames of an epoch, a whole number of episodes of every task.
+    copies: environments per task, on each rank.
+    workers: collecting processes of each rank.
+    steps: n, vector steps per iteration, on all ranks together (a vector step is one step of every environment).
+    random_steps: vector steps of uniform actions without updates.
+    updates_per_step: gradient updates per vector step, for buffers that leave it open.
+    stagger: see `lit_mtrl.envs.vector`.
+    overlap: collect beside the updates.
+    policy_device: where the collecting policy computes: auto, cpu, cuda.
+    rank, ranks: the part that this process takes.
     """
 
     def __init__(
         self,
         suite: Suite,
         algorithm: Algorithm,
+        buffer: Buffer,
         *,
         seed: int,
         frames: int,
@@ -78,12 +87,9 @@ class DataModule(lightning.LightningDataModule):
         steps: int = 10,
         random_steps: int = 4000,
         updates_per_step: float = 1,
-        capacity: int = 100_000,
-        per_task: int = 128,
         stagger: bool = False,
         overlap: bool = False,
         policy_device: str = "auto",
-        device: str = "auto",
         rank: int = 0,
         ranks: int = 1,
     ):
@@ -91,39 +97,28 @@ class DataModule(lightning.LightningDataModule):
         require(policy_device in DEVICES, unknown("collector.policy_device", policy_device, DEVICES))
         require_workers(suite, workers, "cpu" if policy_device == "auto" else policy_device)
         require_cuda("collector.policy_device", policy_device)
-        require(capacity > 0, f"replay.capacity={capacity}: keep at least one transition per task")
-        require(per_task > 0, f"replay.per_task={per_task}: sample at least one transition per task")
-        require(copies > 0, f"env.copies={copies}: at least one environment per task")
+        require(copies > 0, f"collector.copies={copies}: at least one environment per task")
         require(steps > 0, f"collector.steps={steps}: collect at least one vector step at a time")
         require(random_steps >= 0, f"collector.random_steps={random_steps}: zero or more vector steps")
         step_frames = len(suite.tasks) * copies
-        for key, value, whole in (
-            ("collector.steps", steps, epoch_frames // step_frames),
-            ("replay.per_task", per_task, 0),
-            ("replay.capacity", capacity, 0),
-        ):
-            near = _dividing(value, ranks, whole)
-            require(value % ranks == 0, f"{key}={value}: must divide among {ranks} ranks, such as {near}")
-        _check_budget(frames, epoch_frames, step_frames, suite.horizon, steps, ranks)
-        updates = updates_per_step * steps
+        require_divides("collector.steps", steps, ranks, epoch_frames // step_frames)
+        check_budget(frames, epoch_frames, step_frames, suite.horizon, steps, ranks)
+        self.suite, self.algorithm, self.policy, self.buffer = suite, algorithm, algorithm.acting_policy(), buffer
         require(
-            updates > 0 and updates == int(updates),
-            f"collector.updates_per_step={updates_per_step}: times collector.steps={steps} must be a positive whole number",
+            random_steps == 0 or not self.policy.on_policy,
+            f"collector.random_steps={random_steps}: the algorithm learns from what its own policy did; use 0",
         )
-        self.suite, self.algorithm, self.policy = suite, algorithm, algorithm.acting_policy()
+        self.updates = buffer.updates(steps, copies, updates_per_step)
         self.seed, self.budget, self.epoch_frames = seed, frames, epoch_frames
         self.copies, self.workers, self.steps = copies, workers, steps
-        self.random_frames, self.updates = random_steps * step_frames, int(updates)
-        self.iteration_frames = steps * step_frames
-        self.capacity, self.per_task = capacity, per_task
+        self.random_frames, self.iteration_frames = random_steps * step_frames, steps * step_frames
         self.rank, self.ranks = rank, ranks
-        self.stagger, self.overlap, self.policy_device, self.device = stagger, overlap, policy_device, device
+        self.stagger, self.overlap, self.policy_device = stagger, overlap, policy_device
         self.frames = 0
-        self.place: Place | None = None
+        self.placed: Place | None = None
         self.collector: TaskCollector | None = None
-        self.replay: PerTaskReplay | None = None
-        self._ahead: Ahead | None = None
-        self._replay_path: Path | None = None
+        self._ahead: CollectAhead | None = None
+        self._saved_buffer: Path | None = None
         self.resumed: Path | None = None
         """The sidecar that this run was continued from, until the next checkpoint is written."""
 
@@ -133,23 +128,25 @@ class DataModule(lightning.LightningDataModule):
         return self.budget // self.epoch_frames
 
     def settle(self, learner: torch.device) -> Place:
-        """Decide where the replay lies and the policy acts if the learner is on ``learner``; raises `ConfigError` if
-        the replay does not fit.
+        """Decide where the buffer lies and the policy acts if the learner is on ``learner``.
+
+        Raises `ConfigError` if the buffer does not fit.
         """
-        if self.place is None:
-            self.place = place_replay(self.device, learner, self.suite, self.capacity, self.ranks)
+        if self.placed is None:
+            tasks = len(self.suite.tasks)
+            transition = transition_bytes(self.suite, self.algorithm.stored)
+            capacity = self.buffer.capacity or self.steps * self.copies
+            self.placed = place_buffer(self.buffer.device, learner, tasks, transition, capacity, self.ranks)
             self.policy_device = self._acting_device(learner).type
-        return self.place
+        return self.placed
 
     def setup(self, stage: str) -> None:
         if self.collector is not None:
             return
-        learner = self.policy.device if self.trainer is None else self.trainer.strategy.root_device
-        place = self.settle(learner)
-        part = len(self.suite.tasks), self.capacity // self.ranks, self.per_task // self.ranks
-        self.replay = PerTaskReplay(*part, _replay_seed(self.seed, self.rank), device=place.device, learner=learner)
+        self._learner = self.policy.device if self.trainer is None else self.trainer.strategy.root_device
+        self.buffer.place(self.settle(self._learner).device, self._learner)
         self.policy_device = Ranks.here().first(self.policy_device)  # a measurement
-        acting = learner if learner.type == self.policy_device else torch.device(self.policy_device)
+        acting = self._learner if self._learner.type == self.policy_device else torch.device(self.policy_device)
         self.collector = TaskCollector(
             self.suite,
             self.policy,
@@ -159,7 +156,7 @@ class DataModule(lightning.LightningDataModule):
             stagger=self.stagger,
             policy_device=acting,
         )
-        self._ahead = Ahead(self.collector) if self.overlap else None
+        self._ahead = CollectAhead(self.collector) if self.overlap else None
 
     def _acting_device(self, learner: torch.device) -> torch.device:
         host = torch.device("cpu")
@@ -185,32 +182,38 @@ class DataModule(lightning.LightningDataModule):
         return self.epoch_frames // self.iteration_frames
 
     def __iter__(self) -> Iterator[Iteration]:
-        assert self.collector is not None and self.replay is not None
-        if self._replay_path is not None:
-            self._load_replay(self.replay, self._replay_path)
-            self._replay_path = None
+        assert self.collector is not None
+        if self._saved_buffer is not None:
+            self._load_buffer(self._saved_buffer)
+            self._saved_buffer = None
         if self._ahead is not None and self._ahead.busy:  # an epoch was left before its end
-            self._ahead.take()
+            self._ahead.result()
         self.collector.restart(epoch_stream(self.seed, self.frames // self.epoch_frames, self.rank))
         for left in reversed(range(len(self))):
-            yield self._iterate(self.collector, self.replay, last=not left)
+            yield self._iterate(self.collector, last=not left)
 
-    def _iterate(self, collector: TaskCollector, replay: PerTaskReplay, last: bool) -> Iteration:
+    def _iterate(self, collector: TaskCollector, last: bool) -> Iteration:
         start = time.perf_counter()
         warm = self._warm
         if self._ahead is None or not self._ahead.busy:
             self._publish(collector)
             data = collector.collect()
         else:
-            data = self._ahead.take()
+            data = self._ahead.result()
         collected = time.perf_counter() - start
         self.frames += data.numel() * self.ranks
-        replay.extend(self.algorithm.prepare(data).select(*STORED))
-        chunk = None if warm else replay.sample(self.updates).to(self.policy.device)
+        self.buffer.extend(self._prepared(data).select(*self.algorithm.stored))
+        chunk = None if warm else self.buffer.sample(self.updates).to(self.policy.device)
         if self._ahead is not None and not last:
             self._publish(collector)
             self._ahead.start()
         return Iteration(chunk, self.frames, _episodes(data), collected)
+
+    @torch.no_grad()
+    def _prepared(self, data: TensorDictBase) -> TensorDictBase:
+        if type(self.algorithm).prepare is Algorithm.prepare:  # nothing to compute, so nothing has to travel
+            return data
+        return self.algorithm.prepare(data.to(self._learner))
 
     @property
     def _warm(self) -> bool:
@@ -227,62 +230,22 @@ class DataModule(lightning.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.frames = state_dict["frames"]
 
-    def resume_replay(self, path: Path) -> None:
-        """Fill the replay from the checkpoint's sidecar ``path`` when training starts."""
-        self._replay_path = self.resumed = path
+    def resume_buffer(self, path: Path) -> None:
+        """Fill the buffer from the checkpoint's sidecar ``path`` when training starts."""
+        self._saved_buffer = self.resumed = path
 
-    def _load_replay(self, replay: PerTaskReplay, sidecar: Path) -> None:
-        """The replay of this rank, or, of a run that had another number of ranks, a share of all."""
+    def _load_buffer(self, sidecar: Path) -> None:
+        """What this rank held, or, of a run that had another number of ranks, a share of all."""
         folders = replay_folders(sidecar)
         if len(folders) == self.ranks:
-            replay.loads(folders[self.rank])
+            self.buffer.loads(folders[self.rank])
         else:
-            replay.deal(folders, self.rank, self.ranks)
-            replay.sampler.generator.manual_seed(mixed_seed(self.seed, self.frames, self.rank))
-
-
-def epoch_stream(seed: int, epoch: int, rank: int = 0) -> int:
-    """The random stream of an epoch's environments and actions on a rank, a 31-bit integer."""
-    return int(np.random.SeedSequence((seed, epoch, rank) if rank else (seed, epoch)).generate_state(1)[0] >> 1)
-
-
-def mixed_seed(*words: int) -> int:
-    """One seed, of 63 bits, for each list of words."""
-    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _replay_seed(seed: int, rank: int) -> int:
-    return mixed_seed(seed, rank) if rank else seed
-
-
-def _dividing(value: int, ranks: int, whole: int) -> int:
-    """The smallest multiple of ``ranks`` from ``value`` on that divides ``whole``, or the smallest if none does."""
-    first = -(-value // ranks) * ranks
-    return next((n for n in range(first, whole, ranks) if whole % n == 0), first)
-
-
-def _check_budget(frames: int, epoch_frames: int, step_frames: int, horizon: int, steps: int, ranks: int) -> None:
-    require(frames > 0, f"frames={frames}: the budget is positive")
-    require(epoch_frames > 0, f"epoch_frames={epoch_frames}: an epoch has at least one episode of every task")
-    episode = step_frames * horizon * ranks
-    near = max(1, round(epoch_frames / episode)) * episode
-    require(
-        epoch_frames % episode == 0,
-        f"epoch_frames={epoch_frames}: an epoch is a whole number of episodes of every task, a multiple of {episode}"
-        f" (tasks x copies x horizon{' x ranks' if ranks > 1 else ''}), such as {near}",
-    )
-    near = max(1, round(frames / epoch_frames)) * epoch_frames
-    require(
-        frames % epoch_frames == 0,
-        f"frames={frames}: the budget is a whole number of epochs of {epoch_frames} frames, such as {near}",
-    )
-    vector_steps = epoch_frames // step_frames
-    require(
-        vector_steps % steps == 0, f"collector.steps={steps}: must divide the {vector_steps} vector steps of an epoch"
-    )
+            self.buffer.deal(folders, self.rank, self.ranks)
+            self.buffer.reseed(mixed_seed(self.seed, self.frames, self.rank))
 
 
 def _episodes(data: TensorDictBase) -> torch.Tensor:
-    when, task = data[DONE].squeeze(-1).nonzero(as_tuple=True)
-    columns = [data[key][when, task].squeeze(-1).float() for key in (EPISODE_RETURN, EPISODE_LENGTH, SUCCESS)]
+    """Of those that ended in ``data [T, E, n]``, in the order of their ends."""
+    when, copy, task = data[DONE].squeeze(-1).permute(2, 1, 0).nonzero(as_tuple=True)
+    columns = [data[key][task, copy, when].squeeze(-1).float() for key in (EPISODE_RETURN, EPISODE_LENGTH, SUCCESS)]
     return torch.stack([task.float(), *columns], -1)

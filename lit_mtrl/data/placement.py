@@ -1,4 +1,4 @@
-"""Where the replay lies and where the collecting policy computes: sizes, what is free, and a measurement."""
+"""Where the buffer lies and where the collecting policy computes, and whether the system allows what a run needs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tensordict import TensorDict
+from tensordict import NestedKey, TensorDict
 
 from lit_mtrl.core.errors import require
-from lit_mtrl.core.keys import ACTION, NEXT_OBS, OBS, REWARD, STORED, TASK, TERMINATED
+from lit_mtrl.core.keys import ACTION, DONE, NEXT_OBS, OBS, SUCCESS, TASK, TERMINATED
+from lit_mtrl.core.limits import PAGE, require_open_files, require_shared_memory, shared_bytes
 from lit_mtrl.core.suggest import unknown
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.policies.acting import EXPLORE, ActingPolicy
@@ -21,6 +22,13 @@ SHARE = 0.5
 """``auto`` puts the replay on the learner's GPU if it takes at most so much of what is free there; networks and chunks
 need the rest.
 """
+
+
+WORKER_FILES, EVALUATOR_FILES = 28, 2
+"""Open files of this process per process that collects (three queues' and a pipe's ends, a batch's tensors) or plays.
+"""
+WORKER_TENSORS, FRAME_BYTES = 24, 160
+"""Of the batch that a worker shares: tensors, and bytes of a transition beside observations and action."""
 
 
 @dataclass(frozen=True)
@@ -35,27 +43,28 @@ class Place:
         return f"replay: {_gigabytes(self.size)} on {self.device}{' for each rank' if self.ranks > 1 else ''}"
 
 
-def transition_bytes(suite: Suite) -> int:
-    """Bytes of one transition as it is stored (`STORED`): float32, and one byte for a flag."""
-    sizes = {
-        OBS: 4 * suite.obs_dim,
-        NEXT_OBS: 4 * suite.obs_dim,
-        ACTION: 4 * suite.action_dim,
-        REWARD: 4,
-        TERMINATED: 1,
-    }
-    return sum(sizes[key] for key in STORED)
+def transition_bytes(suite: Suite, stored: Sequence[NestedKey]) -> int:
+    """Bytes of one transition of which the keys ``stored`` are kept: float32, and one byte for a flag.
+
+    A key that no suite writes counts as one number.
+    """
+    flags = (TERMINATED, DONE, SUCCESS)
+    sizes = {OBS: 4 * suite.obs_dim, NEXT_OBS: 4 * suite.obs_dim, ACTION: 4 * suite.action_dim}
+    return sum(1 if key in flags else sizes.get(key, 4) for key in stored)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
-def place_replay(wanted: str, learner: torch.device, suite: Suite, capacity: int, ranks: int = 1) -> Place:
-    """Where ``replay.device = wanted`` puts ``capacity`` transitions of every task; raises `ConfigError` if they do not
-    fit there.
+def place_buffer(
+    wanted: str, learner: torch.device, tasks: int, transition: int, capacity: int, ranks: int = 1
+) -> Place:
+    """Where ``replay.device = wanted`` puts a buffer; raises `ConfigError` if it does not fit there.
 
-    Each of ``ranks`` has its part of them: on a GPU of its own, or all on this machine's memory.
+    learner: where the learner computes.
+    tasks, transition, capacity: T, bytes of a transition, and how many of each task are held, on all ranks together.
+    ranks: each has its part of them, on a GPU of its own, or all in this machine's memory.
     """
     require(wanted in DEVICES, unknown("replay.device", wanted, DEVICES))
     require_cuda("replay.device", wanted)
-    slice_bytes = len(suite.tasks) * transition_bytes(suite)
+    slice_bytes = tasks * transition
     size = capacity // ranks * slice_bytes
     device = torch.device("cpu")
     if wanted == "cuda":
@@ -68,8 +77,8 @@ def place_replay(wanted: str, learner: torch.device, suite: Suite, capacity: int
         fits = free * ranks // here // slice_bytes
         require(
             size * here <= free,
-            f"replay.capacity={capacity}: needs {_gigabytes(size * here)} for {len(suite.tasks)} tasks, {where} has {_gigabytes(free)} free;"
-            f" {fits // 1000 * 1000 or fits:_} would fit",
+            f"replay.capacity={capacity}: needs {_gigabytes(size * here)} for {tasks} tasks, {where} has"
+            f" {_gigabytes(free)} free; {fits // 1000 * 1000 or fits:_} would fit",
         )
     return Place(device, size, ranks)
 
@@ -80,6 +89,28 @@ def require_free_memory(keys: str, what: str, size: int, device: torch.device) -
     if free is not None:
         message = f"{keys}: {what} need {_gigabytes(size)}, {where} has {_gigabytes(free)} free; choose smaller ones"
         require(size <= free, message)
+
+
+def require_processes(
+    suite: Suite, policy: ActingPolicy, steps: int, copies: int, workers: int, players: int, ranks: int = 1
+) -> None:
+    """Raise `ConfigError` unless the system allows what `TaskCollector` with ``workers`` and ``players`` evaluating
+    processes need.
+
+    On this machine are ``ranks`` like this one. Nothing is started.
+    """
+    collecting = workers if workers > 1 else 0
+    if not collecting + players:
+        return
+    weights = [*policy.parameters(), *policy.buffers()]
+    what = f"{collecting} collecting and {players} evaluating processes"
+    key = f"collector.workers={workers}" if collecting else f"eval.workers={players}"
+    files = WORKER_FILES * collecting + EVALUATOR_FILES * players + len(weights) * (bool(collecting) + bool(players))
+    require_open_files(files, what, key)
+    frame = FRAME_BYTES + 4 * (2 * suite.obs_dim + suite.action_dim)
+    batches = steps * copies * len(suite.tasks) * frame + collecting * WORKER_TENSORS * PAGE
+    shared = shared_bytes(weights) * (bool(collecting) + bool(players)) + batches * bool(collecting)
+    require_shared_memory(ranks * shared, what, key)
 
 
 def require_cuda(key: str, wanted: str) -> None:

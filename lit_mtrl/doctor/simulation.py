@@ -59,10 +59,11 @@ def room(folder: Path = Path()) -> Iterator[Finding]:
     """Memory, and disk in the working directory, against MT50's replay."""
     import torch
 
+    from lit_mtrl.algos.base import Algorithm
     from lit_mtrl.data.placement import free_bytes, transition_bytes
     from lit_mtrl.envs.metaworld import MetaWorld
 
-    needed = CAPACITY * len(MT50) * transition_bytes(MetaWorld(MT50))
+    needed = CAPACITY * len(MT50) * transition_bytes(MetaWorld(MT50), Algorithm.stored)
     free = free_bytes(torch.device("cpu"))
     if free is not None:
         remedy = "" if free > needed else "replay.capacity=20_000, or a larger docker run --memory; MT10 takes a fifth"

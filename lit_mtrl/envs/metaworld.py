@@ -46,7 +46,8 @@ class MetaWorld(Suite):
             require(task in MT50, unknown("benchmark.tasks", task, MT50))
         require(len(tasks) > 0, "benchmark.tasks: name at least one task")
         require(
-            len(set(tasks)) == len(tasks), "benchmark.tasks: a task is named twice; use env.copies for several copies"
+            len(set(tasks)) == len(tasks),
+            "benchmark.tasks: a task is named twice; use collector.copies for several copies",
         )
         require(
             1 <= horizon <= MAX_HORIZON, f"env.horizon={horizon}: Meta-World's episodes have 1 to {MAX_HORIZON} steps"

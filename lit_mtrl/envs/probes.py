@@ -65,7 +65,8 @@ class Probes(Suite):
         require(kind in KINDS, unknown("env.kind", kind, KINDS))
         require(len(tasks) > 0, "benchmark.tasks: name at least one task")
         require(
-            len(set(tasks)) == len(tasks), "benchmark.tasks: a task is named twice; use env.copies for several copies"
+            len(set(tasks)) == len(tasks),
+            "benchmark.tasks: a task is named twice; use collector.copies for several copies",
         )
         shortest = 2 if kind == "delay" else 1
         require(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from lit_mtrl.envs.base import Suite
-    from lit_mtrl.policies.tanh_gaussian import TanhGaussian
+    from lit_mtrl.policies.base import Policy
 
 PENDING = "best.ckpt.pending"
 """Name, beside ``best.ckpt``, of the checkpoint whose weights are being evaluated in the background."""
@@ -113,11 +113,11 @@ class Evaluator:
         shares = split(len(suite.tasks), episodes, count * size)[rank * count : (rank + 1) * count]
         self._shares = [share for share in shares if any(part.task in self.tasks for part in share)]
         self._here = count == 1 and not background
-        self._actor: TanhGaussian | None = None
+        self._actor: Policy | None = None
         self._workers: list[Worker] = []
         self._local: Player | None = None
 
-    def submit(self, actor: TanhGaussian) -> Job:
+    def submit(self, actor: Policy) -> Job:
         """Begin to evaluate a copy of the actor's present weights; the job before must have been awaited."""
         if self._actor is None:
             self._start(actor)
@@ -129,11 +129,11 @@ class Evaluator:
                 out[:, part.task, part.first : part.stop] = values
         return Job(out, self._workers, self._ranks, self.tasks)
 
-    def run(self, actor: TanhGaussian) -> Episodes:
+    def run(self, actor: Policy) -> Episodes:
         """Evaluate the actor's present weights."""
         return self.submit(actor).result()
 
-    def _start(self, actor: TanhGaussian) -> None:
+    def _start(self, actor: Policy) -> None:
         self._actor = copy.deepcopy(actor).cpu().requires_grad_(False)
         if self._here:
             self._local = Player(self.suite, [part for share in self._shares for part in share], self._actor)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import gymnasium
 
     from lit_mtrl.envs.base import Suite
-    from lit_mtrl.policies.tanh_gaussian import TanhGaussian
+    from lit_mtrl.policies.base import Policy
 
 
 class OfficialEvaluator:
@@ -45,11 +45,11 @@ class OfficialEvaluator:
         self._ranks, self.tasks = ranks or Ranks(), range(len(suite.tasks)) if tasks is None else tasks
         self._envs: gymnasium.vector.VectorEnv | None = None
 
-    def run(self, actor: TanhGaussian) -> Episodes:
+    def run(self, actor: Policy) -> Episodes:
         """Evaluate the actor's present weights."""
         return self._ranks.first(None if self._ranks.rank else self._play(actor))  # pyright: ignore[reportReturnType]
 
-    def _play(self, actor: TanhGaussian) -> Episodes:
+    def _play(self, actor: Policy) -> Episodes:
         from metaworld.evaluation import evaluation
 
         if self._envs is None:
@@ -69,7 +69,7 @@ class OfficialEvaluator:
 
 
 class _OfficialAgent:
-    def __init__(self, actor: TanhGaussian, num_tasks: int):
+    def __init__(self, actor: Policy, num_tasks: int):
         self.actor, self.task = actor, torch.arange(num_tasks)
 
     @torch.inference_mode()

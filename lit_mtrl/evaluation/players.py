@@ -25,7 +25,7 @@ from lit_mtrl.core.signals import starting_processes
 
 if TYPE_CHECKING:
     from lit_mtrl.envs.base import Suite, TaskEnv
-    from lit_mtrl.policies.tanh_gaussian import TanhGaussian
+    from lit_mtrl.policies.base import Policy
 
 
 class EvaluationError(RuntimeError):
@@ -58,7 +58,7 @@ def split(tasks: int, episodes: int, workers: int) -> list[list[Part]]:
 class Player:
     """An environment for each of ``parts``, and ``actor``, whose weights at the time of `play` act."""
 
-    def __init__(self, suite: Suite, parts: Sequence[Part], actor: TanhGaussian):
+    def __init__(self, suite: Suite, parts: Sequence[Part], actor: Policy):
         self.suite, self.parts, self.actor = suite, parts, actor
         self.envs: list[TaskEnv] = [suite.make(part.task) for part in parts]
 
@@ -102,7 +102,7 @@ class Worker:
     ``pipe`` can be read from once the answer is there, or the process has died.
     """
 
-    def __init__(self, suite: Tensor, parts: Sequence[Part], actor: TanhGaussian, name: str):
+    def __init__(self, suite: Tensor, parts: Sequence[Part], actor: Policy, name: str):
         spawn = multiprocessing.get_context("spawn")
         self.parts, self.name = parts, name
         with _refusals():
@@ -147,7 +147,7 @@ def share(suite: Suite) -> Tensor:
         return torch.frombuffer(bytearray(pickle.dumps(suite)), dtype=torch.uint8).share_memory_()
 
 
-def share_weights(actor: TanhGaussian) -> TanhGaussian:
+def share_weights(actor: Policy) -> Policy:
     """Move the actor's parameters to shared memory; raises `EvaluationError` if there is none left."""
     with _refusals():
         return actor.share_memory()
@@ -164,7 +164,7 @@ def _refusals() -> Iterator[None]:
         raise EvaluationError(f"evaluation: its processes cannot be started ({error}): {helps}") from error
 
 
-def _serve(pipe: Connection, suite: Tensor, parts: Sequence[Part], actor: TanhGaussian) -> None:
+def _serve(pipe: Connection, suite: Tensor, parts: Sequence[Part], actor: Policy) -> None:
     die_with_parent()
     torch.set_num_threads(1)
     try:

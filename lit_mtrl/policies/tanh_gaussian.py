@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_mtrl.core.errors import require
+from lit_mtrl.policies.base import Policy
 
 HEAD_BOUND = 1e-3  # U(+-1e-3) for the policy head (McLean et al., 2025)
 
 
-class TanhGaussian(nn.Module):
+class TanhGaussian(Policy):
     """a = tanh(u), u ~ N(mean, std^2), with log-std hard-clipped to [`log_std_min`, `log_std_max`].
 
     Haarnoja et al. (2018), appendix C; the clip instead of a tanh rescaling is McLean et al.'s.
@@ -46,8 +47,12 @@ class TanhGaussian(nn.Module):
         """Reparametrised action ``[*batch, action]`` and its log-density ``[*batch]`` for standard normal ``noise``."""
         mean, log_std = self(obs, task)
         u = mean + log_std.exp() * noise
-        log_prob = (-0.5 * noise**2 - log_std - 0.5 * math.log(2 * math.pi) - log_det_tanh(u)).sum(-1)
-        return clamp_open(u.tanh()), log_prob
+        return clamp_open(u.tanh()), _log_density(u, noise, log_std)
+
+    def log_prob(self, obs: Tensor, action: Tensor, task: Tensor | None = None) -> Tensor:
+        mean, log_std = self(obs, task)
+        u = clamp_open(action).atanh()
+        return _log_density(u, (u - mean) * (-log_std).exp(), log_std)
 
     def act(self, obs: Tensor, noise: Tensor, task: Tensor | None = None) -> Tensor:
         """The action of `sample` without its density, for collection."""
@@ -57,6 +62,11 @@ class TanhGaussian(nn.Module):
     def mode(self, obs: Tensor, task: Tensor | None = None) -> Tensor:
         """The deterministic action tanh(mean)."""
         return self(obs, task)[0].tanh()
+
+
+def _log_density(u: Tensor, noise: Tensor, log_std: Tensor) -> Tensor:
+    """``[*batch]``, of tanh(u) where u is ``noise`` standard deviations from its mean."""
+    return (-0.5 * noise**2 - log_std - 0.5 * math.log(2 * math.pi) - log_det_tanh(u)).sum(-1)
 
 
 def log_det_tanh(u: Tensor) -> Tensor:

@@ -16,10 +16,11 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.algos.base import Algorithm
-from lit_mtrl.config.instantiate import make
+from lit_mtrl.config.instantiate import find_class, make
 from lit_mtrl.core import files
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.processes import cores
+from lit_mtrl.data.buffer import Buffer
 from lit_mtrl.data.module import DataModule
 from lit_mtrl.data.placement import require_free_memory, transition_bytes
 from lit_mtrl.envs.base import Suite
@@ -33,13 +34,18 @@ log = logging.getLogger("lit_mtrl")
 
 def build_suite(cfg: DictConfig) -> Suite:
     """The environment suite of ``benchmark`` and ``env``."""
-    return make(cfg.env, Suite, "env", skip=("copies", "stagger"), tasks=task_names(cfg.benchmark.tasks), seed=cfg.seed)
+    return make(cfg.env, Suite, "env", tasks=task_names(cfg.benchmark.tasks), seed=cfg.seed)
 
 
 def build_algorithm(cfg: DictConfig, suite: Suite) -> Algorithm:
     """The algorithm with freshly initialised networks; seed PyTorch first."""
-    parts: Any = {part: _factory(cfg[part], cfg.network, part) for part in ("actor", "critic")}
+    parts: Any = {part: _factory(cfg, part) for part in algorithm_class(cfg).parts}
     return make(cfg.algo, Algorithm, "algo", **parts, **_sizes(suite))
+
+
+def algorithm_class(cfg: DictConfig) -> type[Algorithm]:
+    """The class that ``algo`` names."""
+    return find_class(cfg.algo._target_, Algorithm, f"algo._target_={cfg.algo._target_}")
 
 
 def build_sizes(cfg: DictConfig, suite: Suite) -> Algorithm | None:
@@ -68,16 +74,15 @@ def require_memory(cfg: DictConfig, suite: Suite, learner: torch.device) -> None
     tensors = [*algorithm.parameters(), *algorithm.buffers()]
     size = sum(t.numel() * t.element_size() * (4 if t.requires_grad else 1) for t in tensors)
     require_free_memory("network.*, critic.size", "networks, gradients and optimizers", size, learner)
-    steps, tasks = cfg.collector.steps, len(suite.tasks)
-    drawn = cfg.collector.updates_per_step * steps * tasks * cfg.replay.per_task
-    require_free_memory(
-        "collector.steps, collector.updates_per_step, replay.per_task",
-        "the batches of an iteration",
-        int(drawn * transition_bytes(suite)),
-        learner,
-    )
-    collected = 2 * steps * tasks * cfg.env.copies * transition_bytes(suite)
-    require_free_memory("collector.steps, env.copies", "the steps of an iteration", collected, torch.device("cpu"))
+    steps, copies, transition = cfg.collector.steps, cfg.collector.copies, transition_bytes(suite, algorithm.stored)
+    buffer = build_buffer(cfg, suite)
+    updates = buffer.updates(steps, copies, cfg.collector.updates_per_step)
+    keys = "collector.steps, collector.updates_per_step, replay.per_task"
+    drawn = updates * len(suite.tasks) * (buffer.per_task or 0) * transition
+    require_free_memory(keys, "the batches of an iteration", drawn, learner)
+    collected = 2 * steps * copies * len(suite.tasks) * transition
+    keys = "collector.steps, collector.copies"
+    require_free_memory(keys, "the steps of an iteration", collected, torch.device("cpu"))
 
 
 def build_weightings(cfg: DictConfig, suite: Suite) -> dict[str, Weighting]:
@@ -94,16 +99,21 @@ def build_weightings(cfg: DictConfig, suite: Suite) -> dict[str, Weighting]:
 
 
 def build_part(cfg: DictConfig, part: str, suite: Suite) -> torch.nn.Module:
-    """The ``actor`` or the ``critic`` alone."""
-    return _factory(cfg[part], cfg.network, part)(**_sizes(suite))
+    """One of the algorithm's parts alone, such as its actor."""
+    return _factory(cfg, part)(**_sizes(suite))
+
+
+def build_buffer(cfg: DictConfig, suite: Suite, rank: int = 0, ranks: int = 1) -> Buffer:
+    """The buffer of ``replay``, for one of the run's ranks; it takes no memory yet."""
+    return make(cfg.replay, Buffer, "replay", num_tasks=len(suite.tasks), seed=cfg.seed, rank=rank, ranks=ranks)
 
 
 def build_data(cfg: DictConfig, suite: Suite, algorithm: Algorithm, rank: int = 0, ranks: int = 1) -> DataModule:
-    """Collector, replay and budget, for one of the run's ranks."""
+    """Collector, buffer and budget, for one of the run's ranks."""
     collector: Any = {**cfg.collector, "workers": cfg.collector.workers or default_workers(suite, ranks)}
     budget: Any = dict(seed=cfg.seed, frames=cfg.frames, epoch_frames=cfg.epoch_frames)
-    environments: Any = dict(copies=cfg.env.copies, stagger=cfg.env.stagger)
-    return DataModule(suite, algorithm, **environments, **budget, **collector, **cfg.replay, rank=rank, ranks=ranks)
+    buffer = build_buffer(cfg, suite, rank, ranks)
+    return DataModule(suite, algorithm, buffer, **budget, **collector, rank=rank, ranks=ranks)
 
 
 def default_workers(suite: Suite, ranks: int = 1) -> int:
@@ -172,9 +182,13 @@ def _sizes(suite: Suite) -> dict[str, Any]:
     return dict(obs_dim=suite.obs_dim, action_dim=suite.action_dim, num_tasks=len(suite.tasks))
 
 
-def _factory(part: DictConfig, network: DictConfig, key: str) -> partial:
-    own = OmegaConf.merge(network, part.network)
+def _factory(cfg: DictConfig, part: str) -> partial:
+    """What makes one of an algorithm's parts, called with the sizes; its network is the run's, but for its own keys."""
+    require(part in cfg, f"algo={cfg.algo.name}: is built from a '{part}', and none is chosen; add it to its defaults")
+    if "network" not in cfg[part]:
+        return partial(make, cfg[part], torch.nn.Module, part)
+    own = OmegaConf.merge(cfg.network, cfg[part].network)
     assert isinstance(own, DictConfig)
     require(own.get("match") is None, "network.match: is resolved by fit and params only; give network.width here")
     net = partial(make, own, torch.nn.Module, "network", skip=("match",))
-    return partial(make, part, torch.nn.Module, key, skip=("network",), network=net)
+    return partial(make, cfg[part], torch.nn.Module, part, skip=("network",), network=net)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from lit_mtrl.config.compose import compose, conf_dir, groups
+from lit_mtrl.config.check import parts_in
+from lit_mtrl.config.compose import compose
+from lit_mtrl.config.folders import file_of, groups
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.suggest import unknown
 from lit_mtrl.envs.base import Suite
-from lit_mtrl.runs.build import build_part, build_suite
+from lit_mtrl.runs.build import algorithm_class, build_part, build_suite
 from lit_mtrl.training.engine import param_count
 
 LARGEST = 2**20
@@ -22,7 +23,7 @@ LARGEST = 2**20
 def composed(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
     """`compose`, with ``network.match`` replaced by the width it asks for, also where other keys refer to the width."""
     cfg = compose(configs, overrides)
-    if all(cfg[part].network.get("match") is None for part in ("actor", "critic")) and cfg.network.get("match") is None:
+    if all(cfg[part].network.get("match") is None for part in parts_in(cfg)) and cfg.network.get("match") is None:
         return cfg
     found = match_width(cfg)
     assert found is not None
@@ -40,13 +41,15 @@ def match_width(cfg: DictConfig) -> tuple[int, str] | None:
 
     Raises `ConfigError` if there is no such width.
     """
-    for part in ("actor", "critic"):
+    for part in parts_in(cfg):
         require("match" not in cfg[part].network, f"{part}.network.match: match sizes both; set network.match")
     target = cfg.network.get("match")
     if target is None:
         return None
+    sized = sized_part(cfg)
     require(
-        "width" not in cfg.actor.network, "network.match: chooses the actor's width; leave actor.network.width away"
+        "width" not in cfg[sized].network,
+        f"network.match: chooses the {sized}'s width; leave {sized}.network.width away",
     )
     suite = build_suite(cfg)
     goal = _goal(cfg, suite, target)
@@ -65,33 +68,37 @@ def match_width(cfg: DictConfig) -> tuple[int, str] | None:
             f"network.match={target}: {goal:,} parameters are fewer than the smallest {cfg.network.name} has;"
             f" ask for {smallest:,} or more"
         )
-    return low, f"network.match={target}: network.width={low}, {count:,} actor parameters for {goal:,}"
+    return low, f"network.match={target}: network.width={low}, {count:,} {sized} parameters for {goal:,}"
+
+
+def sized_part(cfg: DictConfig) -> str:
+    """The part of the algorithm whose parameters are counted: the first that it names, as a rule its actor."""
+    return algorithm_class(cfg).parts[0]
 
 
 def _goal(cfg: DictConfig, suite: Suite, target: object) -> int:
     if isinstance(target, str):
         names = groups()["network"]
         require(target in names, unknown("network.match", target, names) + ", or a number of parameters")
-        other = OmegaConf.load(conf_dir() / Path("network") / f"{target}.yaml")
-        actor = OmegaConf.create(
-            {**cfg.actor, "network": {}}
-        )  # the other's defaults, not what this actor changes in its own
-        root = DictConfig({"benchmark": cfg.benchmark, "network": other, "actor": actor})
-        return _count(root, suite, None) or 0
+        other = OmegaConf.load(file_of("network", target))
+        part = sized_part(cfg)
+        plain = OmegaConf.create({**cfg[part], "network": {}})  # the other's defaults, not what this part changes
+        return _count(DictConfig({"algo": cfg.algo, "network": other, part: plain}), suite, None) or 0
     whole = isinstance(target, int | float) and not isinstance(target, bool) and target % 1 == 0 and target > 0
     require(whole, f"network.match={target}: give a number of parameters, such as 691_022, or a network's name")
     return int(target)  # pyright: ignore[reportArgumentType]
 
 
 def _count(cfg: DictConfig, suite: Suite, width: int | None) -> int | None:
-    """Parameters of the actor at ``width``; None if the network cannot have that width."""
-    network = cfg.network.copy()
+    """Parameters of what is sized at ``width``; None if the network cannot have that width."""
+    part, network = sized_part(cfg), cfg.network.copy()
     network.match = None
     if width is not None:
         network.width = width
     try:
         with torch.device("meta"):
-            return param_count(build_part(DictConfig({"actor": cfg.actor, "network": network}), "actor", suite))
+            cut = DictConfig({"algo": cfg.algo, part: cfg[part], "network": network})
+            return param_count(build_part(cut, part, suite))
     except ConfigError:
         if width is None or width >= LARGEST // 2:
             raise

@@ -28,7 +28,7 @@ from lit_mtrl.core.files import LogFile, replacing, trouble
 from lit_mtrl.core.processes import cores, die_with_parent
 from lit_mtrl.core.signals import Ended, ended_by_signals
 from lit_mtrl.core.tables import keep_rows_until, to_json
-from lit_mtrl.data.room import require_room
+from lit_mtrl.data.placement import require_processes
 from lit_mtrl.evaluation.evaluator import processes
 from lit_mtrl.runs.build import (
     build_algorithm,
@@ -96,7 +96,7 @@ class Run:
         self.trainer.fit_loop.max_epochs = self.data.epochs
         if saved:
             require_continuable(self.agent, saved.content, f"--resume {saved.path}")
-            self.data.resume_replay(saved.sidecar)
+            self.data.resume_buffer(saved.sidecar)
         self.labels = {"tags": tags(cfg, suite), "parameters": counts(algorithm)}
         self.loggers: list[Any] = [CSVLogger(self.folder)] if self.first else []
         if self.first and "_target_" in cfg.logger:
@@ -117,7 +117,7 @@ class Run:
         if cfg.trainer.threads:
             torch.set_num_threads(cfg.trainer.threads)
         data, playing = self.data, processes(cfg.eval.workers, cfg.eval.background, ranks)
-        require_room(suite, data.policy, data.steps // ranks, data.copies, data.workers, playing, ranks)
+        require_processes(suite, data.policy, data.steps // ranks, data.copies, data.workers, playing, ranks)
         if ranks > 1:
             _prepare_ranks(self.trainer, cfg)
 

@@ -28,7 +28,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from lit_mtrl.config.compose import conf_dir, groups, parse_overrides, quoted
+from lit_mtrl.config.compose import parse_overrides, quoted
+from lit_mtrl.config.folders import conf_dir, groups
+from lit_mtrl.config.search_path import search_added_folders
 from lit_mtrl.config.study import split_experiment, study_sweep, swept_keys
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.processes import claim, denied, die_with_parent
@@ -234,6 +236,7 @@ def _launch(overrides: Sequence[str]) -> int:
 
 def _check_hydra(overrides: Sequence[str]) -> None:
     """`ConfigError` for what Hydra does not know, before anything is started."""
+    search_added_folders()
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -42,8 +42,8 @@ def tags(cfg: DictConfig, suite: Suite) -> dict[str, str]:
 
 
 def counts(algorithm: Algorithm) -> dict[str, int]:
-    """Parameters of the actor and of all critics."""
-    return {name: param_count(getattr(algorithm, name)) for name in ("actor", "critic")}
+    """Parameters of each of the algorithm's parts, all copies of an ensemble together."""
+    return {part: param_count(getattr(algorithm, part)) for part in algorithm.parts}
 
 
 def build_logger(cfg: DictConfig, labels: dict[str, Any], checkpoint: dict[str, Any] | None) -> Any:

@@ -15,8 +15,9 @@ from torch import Tensor
 from lit_mtrl.algos.base import Algorithm
 from lit_mtrl.core.errors import require
 from lit_mtrl.core.ranks import RankError, Ranks
+from lit_mtrl.core.seeds import mixed_seed
 from lit_mtrl.core.signals import raise_if_told
-from lit_mtrl.data.module import Iteration, mixed_seed
+from lit_mtrl.data.module import Iteration
 from lit_mtrl.training.engine import Engine
 from lit_mtrl.training.strategies import HookedDDP
 from lit_mtrl.weighting.base import Weighting

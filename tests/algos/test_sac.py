@@ -13,40 +13,25 @@ from tensordict import TensorDict
 
 from lit_mtrl.algos.sac import SAC
 from lit_mtrl.core.errors import ConfigError
-from lit_mtrl.critics.scalar import ScalarCritic
 from lit_mtrl.nets.mlp import MLP
 from lit_mtrl.nets.multi_head import MultiHead
 from lit_mtrl.nets.paco import PaCo
-from lit_mtrl.policies.tanh_gaussian import TanhGaussian
 from lit_mtrl.training.engine import Engine
 from lit_mtrl.weighting.base import Weighting
+from tests.helpers import sac as small
+from tests.helpers.sac import ACT, B, T, exploded, make_double
 
-T, B, OBS, ACT = 3, 5, 6, 2
 GAMMA, TAU, LR, EPS, CLIP = 0.99, 0.005, 3e-4, 1e-5, 1.0
 
 
 def make_batch(seed: int) -> TensorDict:
-    g = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=g, dtype=torch.float64)
-
-    after = {
-        "observation": normal(T, B, OBS),
-        "reward": normal(T, B, 1) * 3,
-        "terminated": torch.rand(T, B, 1, generator=g) < 0.3,
-    }
-    return TensorDict({"observation": normal(T, B, OBS), "action": normal(T, B, ACT).tanh(), "next": after}, [T, B])
+    return small.make_batch(seed, torch.float64)
 
 
 def make_sac(net: type, **options: object) -> SAC:
-    torch.manual_seed(0)
-    network = partial(net, width=7, depth=3)
-    sac = SAC(partial(TanhGaussian, network), partial(ScalarCritic, network), OBS, ACT, T, **options).double()  # pyright: ignore
-    with torch.no_grad():  # heads large enough to matter, temperatures apart, targets unlike the critics
-        for name, p in sac.named_parameters():
-            if "head" in name:
-                p.mul_(100)
+    """With temperatures apart, and targets unlike the critics."""
+    sac = make_double(partial(net, width=7, depth=3), **options)
+    with torch.no_grad():
         sac.log_alpha.copy_(torch.linspace(-0.5, 0.3, len(sac.log_alpha)))
         for p in sac.target.parameters():
             p.add_(0.01 * torch.randn_like(p))
@@ -179,11 +164,6 @@ def test_targets_carry_no_graph() -> None:
     for seed in range(2):
         engine.update(make_batch(seed))
     assert all(p.is_leaf and not p.requires_grad for p in sac.target.parameters())
-
-
-def exploded(batch: TensorDict, task: int, reward: float = 1e4) -> TensorDict:
-    batch["next", "reward"][task] = reward
-    return batch
 
 
 @pytest.mark.parametrize("net", [MultiHead, PaCo])

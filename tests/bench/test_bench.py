@@ -23,7 +23,7 @@ from lit_mtrl.bench.variants import with_env, with_network
 from lit_mtrl.config.compose import compose
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.runs.build import build_algorithm, build_suite
-from tests.cli.test_cli import run
+from tests.helpers.command import run
 
 
 class Here:
@@ -152,9 +152,9 @@ def test_table() -> None:
 
 
 def test_variants_keep_what_both_know() -> None:
-    cfg = compose(["mt10_mtmhsac"], ["env.horizon=200", "env.copies=3", "actor.network.width=32"])
+    cfg = compose(["mt10_mtmhsac"], ["env.horizon=200", "collector.copies=3", "actor.network.width=32"])
     other = with_env(cfg, "envpool")
-    assert (other.env._target_, other.env.horizon, other.env.copies) == ("lit_mtrl.envs.envpool.EnvPool", 200, 3)
+    assert (other.env._target_, other.env.horizon, other.collector.copies) == ("lit_mtrl.envs.envpool.EnvPool", 200, 3)
     assert with_env(cfg, "metaworld") is cfg and cfg.env._target_.endswith("MetaWorld")
     assert with_network(cfg, "multi_head") is cfg
     moore = with_network(compose(["debug"], []), "moore")

@@ -35,7 +35,7 @@ from lit_mtrl.runs.folder import resumed
 from lit_mtrl.runs.run import Run
 from lit_mtrl.tracking.csv import CSVLogger
 from lit_mtrl.training.checkpoint import find, load
-from tests.runs.test_resume import read, same
+from tests.helpers.runs import BARE, read, same
 
 NEVER = 10**9
 ITERATIONS, FRAMES = 4, 10
@@ -313,8 +313,7 @@ class Stop(lightning.Callback):
 
 
 def fit(folder: Path, *overrides: str, stop: int = NEVER, resume: bool = False) -> None:
-    lean = [f"~callbacks.{name}" for name in ("gradients", "plasticity", "pictures", "progress")]
-    lean += ["frames=900", "network.width=8", "collector.updates_per_step=0.2"]
+    lean = (*BARE, "frames=900", "network.width=8", "collector.updates_per_step=0.2")
     cfg = compose(["debug"], [f"output_dir={folder}", *lean, *overrides])
     run = Run(cfg, resumed(cfg) if resume else None)
     run.trainer.callbacks.append(Stop(stop))  # pyright: ignore[reportAttributeAccessIssue]

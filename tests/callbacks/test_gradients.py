@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import pytest
@@ -11,17 +10,13 @@ import torch
 from lit_mtrl.callbacks.gradients import Gradients, draw_cosines, gradient_geometry
 from lit_mtrl.config.compose import compose
 from lit_mtrl.runs.run import Run
+from tests.helpers.runs import read
 
 
 def start(folder: Path, *overrides: str) -> Run:
     run = Run(compose(["debug"], [f"output_dir={folder}", "callbacks.gradients.every_epochs=1", *overrides]))
     run.fit()
     return run
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 class Keep(Gradients):

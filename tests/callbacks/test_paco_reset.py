@@ -7,18 +7,21 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tensordict import TensorDict
 
 from lit_mtrl.algos.sac import SAC
 from lit_mtrl.callbacks.paco_reset import PaCoReset, clear_moments, reset_rows
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.core.ranks import Ranks
-from lit_mtrl.nets.multi_head import MultiHead
 from lit_mtrl.training.engine import Engine
-from tests.algos.test_sac import exploded, make_batch
-from tests.algos.test_sac import make_sac as make_other
-from tests.nets.test_paco import K, T, make_sac
+from tests.helpers import sac as small
+from tests.helpers.sac import SETS, T, exploded, make_paco, make_sac
 
 TASKS = ["a", "b", "c"]
+
+
+def make_batch(seed: int) -> TensorDict:
+    return small.make_batch(seed, torch.float64)
 
 
 def make_agent(sac: SAC) -> SimpleNamespace:
@@ -34,7 +37,7 @@ def step(agent: SimpleNamespace, callback: PaCoReset, batch) -> None:
 @pytest.mark.parametrize("variant", ["original", "mclean"])
 def test_reset_after_an_explosion(variant: str) -> None:
     part = {"variant": variant}
-    agent = make_agent(make_sac(part, part, mask_out=3e3))
+    agent = make_agent(make_paco(part, part, mask_out=3e3))
     callback = PaCoReset()
     callback.check(agent)  # pyright: ignore
     step(agent, callback, make_batch(0))
@@ -84,7 +87,7 @@ def test_rows_by_hand() -> None:
 
 
 def test_all_exploded_resets_nothing() -> None:
-    agent, callback = make_agent(make_sac(mask_out=1e-9)), PaCoReset()
+    agent, callback = make_agent(make_paco(mask_out=1e-9)), PaCoReset()
     w = agent.algorithm.actor.net.w.weight
     before = w.detach().clone()
     step(agent, callback, make_batch(0))
@@ -94,7 +97,7 @@ def test_all_exploded_resets_nothing() -> None:
 
 
 def test_moments_are_cleared_on_request() -> None:
-    sac = make_sac(mask_out=3e3)
+    sac = make_paco(mask_out=3e3)
     agent, callback = make_agent(sac), PaCoReset(clear_moments=True)
     step(agent, callback, make_batch(0))
     w = sac.actor.net.w.weight
@@ -105,11 +108,11 @@ def test_moments_are_cleared_on_request() -> None:
     assert (state["exp_avg"][1] == 0).all() and (state["exp_avg_sq"][1] == 0).all()
     assert torch.equal(state["exp_avg"][[0, 2]], before[[0, 2]])
     step(agent, callback, exploded(make_batch(1), task=1))
-    assert (state["exp_avg"][1] == 0).all() and state["exp_avg"].shape == (T, K)
+    assert (state["exp_avg"][1] == 0).all() and state["exp_avg"].shape == (T, SETS)
 
 
 def test_counts_are_logged_and_saved() -> None:
-    agent, callback = make_agent(make_sac(mask_out=3e3)), PaCoReset()
+    agent, callback = make_agent(make_paco(mask_out=3e3)), PaCoReset()
     for seed in (1, 2):
         step(agent, callback, exploded(make_batch(seed), task=1))
     logged: list[tuple] = []
@@ -126,6 +129,6 @@ def test_bad_use() -> None:
     with pytest.raises(ConfigError, match=r"paco_reset\.method=mix"):
         PaCoReset("mix")
     with pytest.raises(ConfigError, match="algo.mask_out"):
-        PaCoReset().check(make_agent(make_sac()))  # pyright: ignore
+        PaCoReset().check(make_agent(make_paco()))  # pyright: ignore
     with pytest.raises(ConfigError, match="network=paco"):
-        PaCoReset().check(make_agent(make_other(MultiHead, mask_out=1.0)))  # pyright: ignore
+        PaCoReset().check(make_agent(make_sac(mask_out=1.0)))  # pyright: ignore

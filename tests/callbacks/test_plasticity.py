@@ -118,7 +118,7 @@ def test_run_with_and_without_it_is_the_same(tmp_path: Path) -> None:
 def test_units_switched_off_on_purpose_are_found(tmp_path: Path) -> None:
     run = train(tmp_path, "frames=300")
     agent, callback = run.agent, next(c for c in run.trainer.callbacks if isinstance(c, Plasticity))  # pyright: ignore
-    batch = run.data.replay.sample(1)[0]  # pyright: ignore
+    batch = run.data.buffer.sample(1)[0]  # pyright: ignore
     (tmp_path / "plasticity.csv").unlink()
     callback.measure(run.trainer, agent, batch)
     before = {row["net"]: 16 * float(row["zero"]) for row in table(tmp_path) if row["layer"] == "torso.first"}

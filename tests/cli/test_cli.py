@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
-import io
 import json
 import subprocess
 import sys
@@ -13,15 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lit_mtrl.cli.main import main
-from tests.conftest import ROOT, environment
-
-
-def run(*args: str) -> tuple[int, str, str]:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(args)
-    return code, out.getvalue(), err.getvalue()
+from tests.helpers.command import run
+from tests.helpers.processes import environment
+from tests.helpers.project import ROOT
 
 
 @pytest.mark.parametrize(
@@ -167,7 +159,7 @@ BAD = {
     "negative budget": (["frames=-100"], "frames=-100"),
     "epoch": (["epoch_frames=123"], "a multiple of 5000"),
     "budget in epochs": (["frames=300_000"], "frames=300000"),
-    "copies": (["env.copies=0"], "env.copies=0"),
+    "copies": (["collector.copies=0"], "collector.copies=0"),
     "horizon": (["env.horizon=501"], "env.horizon=501"),
     "goals": (["env.goals=0"], "env.goals=0"),
     "rewards": (["env.rewards=v3"], "env.rewards=v3"),

@@ -19,10 +19,10 @@ from lit_mtrl.config.compose import ROOT_KEYS
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.core.tables import to_json
 from lit_mtrl.tracking.ui import serve
-from tests.cli.test_cli import run
-from tests.conftest import ROOT, environment
+from tests.helpers.command import run
+from tests.helpers.processes import environment
+from tests.helpers.project import ROOT, SOURCES
 from tests.helpers.run_folders import write_run
-from tests.test_layers import FILES
 
 REPORT = ("report", "--runs", "runs")
 BENCH = ("bench", "--config", "debug")
@@ -178,7 +178,7 @@ def test_all_json_that_others_read_is_written_by_one_function() -> None:
         "lit_mtrl/tracking/queue.py",
         "lit_mtrl/data/tensor_files.py",
     }
-    for path in FILES:
+    for path in SOURCES:
         if path.relative_to(ROOT).as_posix() in ours:
             continue
         called = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}

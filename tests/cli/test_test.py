@@ -18,8 +18,8 @@ from lit_mtrl.envs.probes import Probes
 from lit_mtrl.evaluation.evaluator import Evaluator
 from lit_mtrl.evaluation.official import OfficialEvaluator
 from lit_mtrl.training.weights import PROGRESS, TRAINING
-from tests.cli.test_cli import run
-from tests.evaluation.test_evaluate import make_actor
+from tests.helpers.actors import make_actor
+from tests.helpers.command import refused, run
 
 TASKS = ["reach", "push", "pick-place"]
 """Of the experiment ``debug``, in its order."""
@@ -38,12 +38,6 @@ def evaluated(checkpoint: Path, *overrides: str) -> dict[str, Any]:
     code, out, err = run("test", "--ckpt", str(checkpoint), "--json", *overrides)
     assert (code, err) == (0, "")
     return json.loads(out)
-
-
-def refused(*args: str) -> str:
-    code, out, err = run(*args)
-    assert (code, out, err.count("\n")) == (2, "", 1) and err.startswith("error: ")
-    return err
 
 
 @pytest.mark.parametrize(

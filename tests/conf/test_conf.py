@@ -19,7 +19,7 @@ from lit_mtrl.runs.build import build_part, build_suite
 from lit_mtrl.runs.match import composed
 from lit_mtrl.runs.run import Run
 from lit_mtrl.training.engine import param_count
-from tests.conftest import ROOT
+from tests.helpers.project import ROOT
 
 CHOICES = [(g, n) for g, names in groups().items() if g != "experiment" for n in names]
 

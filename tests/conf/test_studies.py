@@ -15,7 +15,7 @@ from lit_mtrl.config.compose import compose, groups
 from lit_mtrl.config.study import split_experiment
 from lit_mtrl.runs.match import composed
 from lit_mtrl.runs.sweep import combinations
-from tests.conftest import ROOT
+from tests.helpers.project import ROOT
 
 FOLDER = ROOT / "conf/experiment/study"
 STUDIES = sorted(path.stem for path in FOLDER.glob("*.yaml"))

@@ -22,7 +22,7 @@ from lit_mtrl.nets import care, film, layers, paco
 from lit_mtrl.training.modes import MODES, PRECISIONS
 from lit_mtrl.training.strategies import STRATEGIES
 from lit_mtrl.weighting import cagrad, pcgrad
-from tests.conftest import ROOT
+from tests.helpers.project import ROOT
 
 INF, NAN = math.inf, math.nan
 FITS: list[tuple[Kind, Any, Any]] = [

@@ -12,7 +12,7 @@ from lit_mtrl.config.compose import compose, quote_texts, quoted
 from lit_mtrl.config.kinds import Name
 from lit_mtrl.core.text import NAME_BYTES
 from lit_mtrl.runs.sweep import _job_config
-from tests.cli.test_cli import run
+from tests.helpers.command import run
 
 NAMES = ["lr=1e-3.yaml", "my exp (v2).yaml", "日本.yaml", "a,b.yaml", "${x}.yaml", "it's.yaml", "a%20b?#.yaml", "debug"]
 TEXTS = ["my exp (v2)", "日本", "it's", "a=b", 'say "x"', "back\\slash", "a'b\\", "(", "a:b", "1e-3x", "~x"]

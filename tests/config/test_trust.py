@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import sys
 from pathlib import Path
@@ -11,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lit_mtrl.cli.main import main
 from lit_mtrl.config.compose import compose
 from lit_mtrl.config.trust import TRUST, require_trusted, trusting
 from lit_mtrl.core.errors import ConfigError
+from tests.helpers.command import run
 
 MINE = """
 from lit_mtrl.envs.probes import Probes
@@ -37,13 +35,6 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("PYTHONPATH", raising=False)
     yield tmp_path
     sys.modules.pop("my_suite", None)
-
-
-def run(*args: str) -> tuple[int, str, str]:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(args)
-    return code, out.getvalue(), err.getvalue()
 
 
 def test_ours_trusted_and_own(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,8 @@ from lit_mtrl.envs.probes import Probes
 from lit_mtrl.evaluation.evaluator import Evaluator
 from lit_mtrl.evaluation.players import EvaluationError
 from lit_mtrl.runs.run import Run
-from tests.callbacks.test_background_evaluation import Actor
-from tests.conftest import environment
+from tests.helpers.actors import make_actor
+from tests.helpers.processes import environment
 
 WORKERS = ["collector.workers=3", "eval.workers=2"]
 
@@ -114,9 +114,10 @@ def test_evaluation_processes_that_cannot_be_started(code: int, helps: str, monk
         original(process)
 
     monkeypatch.setattr(SpawnProcess, "start", start)
-    evaluator = Evaluator(Probes(), episodes=2, workers=2)
+    suite = Probes()
+    evaluator = Evaluator(suite, episodes=2, workers=2)
     with pytest.raises(EvaluationError) as error:
-        evaluator.run(Actor())  # pyright: ignore[reportArgumentType]
+        evaluator.run(make_actor(suite))
     evaluator.close()
     assert helps in str(error.value) and "fewer eval.workers" in str(error.value) and "\n" not in str(error.value)
     assert not started[0].is_alive()
@@ -126,9 +127,10 @@ def test_shared_memory_that_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: torch.nn.Module) -> None:
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
 
+    suite = Probes()
     monkeypatch.setattr(torch.nn.Module, "share_memory", full)
     with pytest.raises(EvaluationError, match="--shm-size, or use eval.workers=1"):
-        Evaluator(Probes(), episodes=2, workers=2).run(Actor())  # pyright: ignore[reportArgumentType]
+        Evaluator(suite, episodes=2, workers=2).run(make_actor(suite))
 
 
 def test_other_errors_have_no_remedy_here() -> None:

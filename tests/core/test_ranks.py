@@ -22,14 +22,14 @@ from lit_mtrl.envs.probes import Probes
 from lit_mtrl.evaluation.evaluator import Episodes, Evaluator
 from lit_mtrl.training.engine import Engine
 from lit_mtrl.training.strategies import require_same
-from tests.algos.test_sac import T
+from tests.helpers.actors import make_actor
+from tests.helpers.nets import ONE_EACH
+from tests.helpers.sac import PLAIN, T, make_batch, make_chunk, make_sac
 from tests.helpers.two_ranks import SIZE, TwoRanks, two_ranks
-from tests.training.test_modes import ONE_EACH, WEIGHTINGS, assert_close, make_chunk
-from tests.training.test_modes import trained as updated
-from tests.weighting.test_properties import make
-from tests.weighting.test_update import make_batch, make_sac
+from tests.helpers.updates import assert_close
+from tests.helpers.updates import trained as updated
+from tests.helpers.weightings import WEIGHTINGS, make_weighting
 
-PLAIN = ("multi_head", {})
 LOSSES = 3
 """Objectives of SAC with a loss: critic, actor, temperature."""
 
@@ -59,7 +59,7 @@ def trained(sac: SAC, names: dict[str, str], batches: list, ranks: Ranks, backwa
     """Parameters, and what the weightings remember, after one update on each of ``batches``, whose noise is in them."""
     sac.draw = lambda batch: None  # pyright: ignore[reportAttributeAccessIssue]
     dtype = sac.log_alpha.dtype
-    weightings = {objective: make(name, T).to(dtype) for objective, name in names.items()}
+    weightings = {objective: make_weighting(name, T).to(dtype) for objective, name in names.items()}
     engine = Engine(sac, weightings, ranks=ranks, backward=backward)
     for batch in batches:
         engine.update(batch)
@@ -117,7 +117,7 @@ def train_chunks(case: tuple, names: dict, options: dict) -> tuple[list[str], bo
     sac = make_sac(case, **options)
     before = copy.deepcopy(sac.state_dict())
     torch.manual_seed(ranks.rank)
-    engine = Engine(sac, {objective: make(name, T) for objective, name in names.items()}, ranks=ranks)
+    engine = Engine(sac, {objective: make_weighting(name, T) for objective, name in names.items()}, ranks=ranks)
     metrics = {}
     for i in range(2):
         per_task, scalar = engine.run(make_chunk(3, 100 * ranks.rank + 10 * i))
@@ -158,7 +158,7 @@ def count_calls(weighting: str, updates: int) -> tuple[dict[str, int], dict]:
         return call
 
     ranks = Ranks.here()
-    engine = Engine(make_sac(PLAIN), {name: make(weighting, T) for name in ("critic", "actor")}, ranks=ranks)
+    engine = Engine(make_sac(PLAIN), {name: make_weighting(weighting, T) for name in ("critic", "actor")}, ranks=ranks)
     for name in originals:
         setattr(dist, name, counting(name))
     try:
@@ -266,19 +266,9 @@ def play(episodes: int, workers: int) -> tuple[Episodes, int]:
     torch.manual_seed(0)
     evaluator = Evaluator(suite, episodes, workers, ranks=Ranks.here())
     try:
-        return evaluator.run(actor()), sum(p.stop - p.first for share in evaluator._shares for p in share)
+        return evaluator.run(make_actor(suite)), sum(p.stop - p.first for share in evaluator._shares for p in share)
     finally:
         evaluator.close()
-
-
-def actor() -> Any:
-    from functools import partial
-
-    from lit_mtrl.nets.multi_head import MultiHead
-    from lit_mtrl.policies.tanh_gaussian import TanhGaussian
-
-    torch.manual_seed(0)
-    return TanhGaussian(partial(MultiHead, width=8, depth=2), 2, 1, 3)
 
 
 def test_evaluation_is_shared_out(pair: TwoRanks) -> None:

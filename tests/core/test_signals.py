@@ -16,8 +16,8 @@ import pytest
 
 from lit_mtrl.core.signals import ENDING, Ended, ended_by_signals, raise_if_told, starting_processes
 from lit_mtrl.training.checkpoint import find
-from tests.conftest import environment
-from tests.runs.test_resume import any_left, fit
+from tests.helpers import processes
+from tests.helpers.processes import any_left, fit, wait_for
 
 LONG = ("--config", "debug", "frames=300_000", "~callbacks.progress", "eval.workers=2")
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -33,23 +33,17 @@ def own_handlers() -> Iterator[None]:
 
 
 def start(folder: Path, *args: str) -> subprocess.Popen:
-    """A command in a process group of its own, like one that a terminal runs in front."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "lit_mtrl", *args],
-        cwd=folder,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: [signal.signal(signum, signal.SIG_DFL) for signum in ENDING],
-    )
+    """A command that no signal is kept from."""
+
+    def reset() -> None:
+        for signum in ENDING:
+            signal.signal(signum, signal.SIG_DFL)
+
+    return processes.start(folder, *args, stdout=subprocess.PIPE, preexec_fn=reset)
 
 
-def wait_for(path: Path, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
-    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
+def wait_until_there(path: Path, process: subprocess.Popen) -> None:
+    wait_for(lambda: path.exists() or process.poll() is not None, 120)
     assert path.exists(), process.communicate()
 
 
@@ -58,10 +52,7 @@ def ended(process: subprocess.Popen) -> list[str]:
     out, said = process.communicate(timeout=120)
     assert out == ""
     assert "Traceback" not in said and "leaked" not in said and "KeyError" not in said, said
-    deadline = time.monotonic() + 10
-    while any_left(process.pid) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not any_left(process.pid)
+    assert wait_for(lambda: not any_left(process.pid), 10)
     assert not list(Path("/dev/shm").glob(f"torch_{process.pid}_*"))
     return said.splitlines()
 
@@ -139,7 +130,7 @@ def test_an_interrupt(tmp_path: Path) -> None:
     """Twice, and to all processes, as by Ctrl-C; the last checkpoint stays."""
     run = tmp_path / "run"
     process = start(tmp_path, "fit", *LONG, "collector.workers=2", f"output_dir={run}")
-    wait_for(run / "checkpoints" / "last.ckpt", process)
+    wait_until_there(run / "checkpoints" / "last.ckpt", process)
     for _ in range(2):
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.1)
@@ -161,7 +152,7 @@ def test_other_signals(signum: signal.Signals, to_all: bool, tmp_path: Path) -> 
     run, store = tmp_path / "run", f"sqlite:///{tmp_path}/store.db"
     logged = ("logger=mlflow", f"logger.tracking_uri={store}", "collector.workers=2")
     process = start(tmp_path, "fit", *LONG, *logged, f"output_dir={run}")
-    wait_for(run / "checkpoints" / "last.ckpt", process)
+    wait_until_there(run / "checkpoints" / "last.ckpt", process)
     (os.killpg if to_all else os.kill)(process.pid, signum)
     said = ended(process)
     assert process.returncode == CODES[signum]
@@ -189,7 +180,7 @@ def test_several_ranks(signum: signal.Signals, tmp_path: Path) -> None:
     """What a terminal sends reaches all of them; SIGTERM, the first. They stop at the same place, and one speaks."""
     run = tmp_path / "run"
     process = start(tmp_path, "fit", *LONG, "trainer.devices=2", "trainer.accelerator=cpu", f"output_dir={run}")
-    wait_for(run / "checkpoints" / "last.ckpt", process)
+    wait_until_there(run / "checkpoints" / "last.ckpt", process)
     (os.kill if signum == signal.SIGTERM else os.killpg)(process.pid, signum)
     said = ended(process)
     assert process.returncode == CODES[signum]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import environment
+from tests.helpers.processes import environment
 
 
 def shell(folder: Path, command: str) -> subprocess.CompletedProcess:

@@ -4,83 +4,24 @@ reported.
 
 from __future__ import annotations
 
-import errno
 import math
-import multiprocessing.reduction
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from tensordict import TensorDictBase
 
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.core.keys import ACTION, DONE, NEXT_OBS, OBS, REWARD, TASK
 from lit_mtrl.data.collect import TaskCollector, WorkerError
-from lit_mtrl.envs.base import Suite
-from lit_mtrl.nets.mlp import MLP
-from lit_mtrl.policies.acting import EXPLORE, RANDOM, ActingPolicy
-from lit_mtrl.policies.tanh_gaussian import TanhGaussian
-
-HORIZON, GOALS = 4, 1000
-LETHAL = 8.0
-"""The environments raise at actions from this tanh on."""
-
-
-def no_more_files(_: int) -> None:
-    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-
-class Trace:
-    """Observation ``(task, goal / GOALS, steps so far)``, reward 10 task + action."""
-
-    def __init__(self, task: int, starving: bool = False):
-        self.task, self.starving = task, starving
-        self.goal = self.count = 0
-
-    def _obs(self) -> NDArray:
-        return np.array([self.task, self.goal / GOALS, self.count], np.float32)
-
-    def reset(self, goal: int) -> NDArray:
-        self.goal, self.count = goal, 0
-        return self._obs()
-
-    def step(self, action: NDArray) -> tuple[NDArray, float, bool, bool]:
-        if action[0] >= np.float32(math.tanh(LETHAL)):
-            raise ValueError(f"task {self.task} broke")
-        if self.starving:
-            multiprocessing.reduction.DupFd = no_more_files  # which sends a tensor's memory
-        self.count += 1
-        return self._obs(), 10 * self.task + float(action[0]), False, False
-
-    def close(self) -> None:
-        pass
-
-
-class TraceSuite(Suite):
-    obs_dim, action_dim, horizon, num_goals = 3, 1, HORIZON, GOALS
-
-    def __init__(self, tasks: int, unbuildable: int = -1, starving: bool = False):
-        self.tasks, self.unbuildable = [f"task{i}" for i in range(tasks)], unbuildable
-        self.starving = starving
-
-    def make(self, task: int) -> Trace:
-        if task == self.unbuildable:
-            raise ValueError(f"task {task} cannot be built")
-        return Trace(task, self.starving)
-
-    def tags(self) -> dict[str, str]:
-        return {}
-
-
-def make_policy(suite: TraceSuite) -> ActingPolicy:
-    torch.manual_seed(0)
-    return ActingPolicy(TanhGaussian(partial(MLP, width=8, depth=1), suite.obs_dim, suite.action_dim, len(suite.tasks)))
+from lit_mtrl.policies.acting import EXPLORE, RANDOM
+from tests.helpers.streams import make_policy
+from tests.helpers.suites import LETHAL, TraceSuite
+from tests.helpers.suites import SHORT as HORIZON
 
 
 def make_collector(tasks: int = 5, steps: int = 6, copies: int = 2, workers: int = 1, **options: int) -> TaskCollector:
@@ -330,7 +271,7 @@ def test_an_error_in_this_process_is_the_error_itself() -> None:
     ("arguments", "message"),
     [
         ({"steps": 0}, "collector.steps=0"),
-        ({"copies": 0}, "env.copies=0"),
+        ({"copies": 0}, "collector.copies=0"),
         ({"workers": 0}, "collector.workers=0"),
         ({"workers": 6}, "collector.workers=6: between 1 and the number of tasks, 5"),
     ],

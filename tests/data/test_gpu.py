@@ -11,9 +11,10 @@ from lit_mtrl.core.keys import ACTION, OBS
 from lit_mtrl.data.placement import faster_device, free_bytes
 from lit_mtrl.data.replay import PerTaskReplay
 from lit_mtrl.policies.acting import EXPLORE, RANDOM
-from tests.data.test_collect import TraceSuite, make_policy
-from tests.data.test_module import Learner, build, held, same
-from tests.data.test_replay import B, T, slices, times
+from tests.helpers.streams import ROWS as T
+from tests.helpers.streams import SAMPLES as B
+from tests.helpers.streams import Learner, build, make_policy, same, slices, times
+from tests.helpers.suites import TraceSuite
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -106,7 +107,7 @@ def test_overlap_with_a_learner_on_the_gpu_repeats_itself(options: dict) -> None
         learners[-1].epoch()
         learners[-1].epoch()
         assert all(i.chunk is None or i.chunk.device == GPU for i in learners[-1].seen)
-    assert same(*learners) and len(held(learners[0])[OBS]) > 0
+    assert same(*learners) and len(learners[0].held()[OBS]) > 0
     for learner in learners:
         learner.data.teardown("fit")
 

@@ -11,62 +11,20 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from lit_mtrl.algos.sac import SAC
 from lit_mtrl.core.errors import ConfigError
-from lit_mtrl.core.keys import ACTION, OBS
-from lit_mtrl.critics.scalar import ScalarCritic
+from lit_mtrl.core.keys import ACTION
 from lit_mtrl.data.collect import TaskCollector
-from lit_mtrl.data.module import DataModule, Iteration
 from lit_mtrl.envs.probes import Probes
-from lit_mtrl.nets.mlp import MLP
-from lit_mtrl.policies.tanh_gaussian import TanhGaussian
-from lit_mtrl.training.engine import Engine
-from tests.conftest import environment
+from tests.helpers.processes import environment
+from tests.helpers.streams import COPIES, EPOCH, FRAMES, HORIZON, STEP_FRAMES, STEPS, Learner, build, same
 from tests.helpers.suites import Raising
 
-STEPS, COPIES, TASKS, HORIZON = 4, 2, 3, 20
-STEP_FRAMES = TASKS * COPIES
-EPOCH = HORIZON * STEP_FRAMES
-EPOCHS = 4
-FRAMES = EPOCHS * EPOCH
 OVERLAP = pytest.mark.parametrize("overlap", [False, True], ids=["alternating", "overlap"])
-
-
-def build(**options) -> DataModule:
-    """Three probes with two copies each: an epoch is 5 iterations of 4 vector steps, the first 2 iterations are random."""
-    torch.manual_seed(0)
-    network = partial(MLP, width=8, depth=1)
-    suite = options.pop("suite", None) or Probes(kind="endless", horizon=HORIZON)
-    actor, critic = partial(TanhGaussian, network), partial(ScalarCritic, network)
-    sac = SAC(actor, critic, suite.obs_dim, suite.action_dim, len(suite.tasks))
-    sizes = dict(
-        frames=FRAMES, epoch_frames=EPOCH, steps=STEPS, copies=COPIES, random_steps=8, capacity=100, per_task=8
-    )
-    return DataModule(suite, sac, **{"seed": 0, **sizes, **options})
-
-
-class Learner:
-    """What the agent does with an iteration; keeps what it saw."""
-
-    def __init__(self, data: DataModule):
-        self.data, self.engine, self.seen = data, Engine(data.algorithm), []
-        data.setup("fit")
-
-    def epoch(self) -> None:
-        for iteration in self.data:
-            self.learn(iteration)
-
-    def learn(self, iteration: Iteration) -> None:
-        self.seen.append(iteration)
-        if iteration.chunk is not None:
-            torch.manual_seed(iteration.frames)
-            self.engine.run(iteration.chunk)
 
 
 @pytest.fixture
@@ -74,23 +32,6 @@ def learner(request: pytest.FixtureRequest) -> Iterator[Learner]:
     learner = Learner(build(**request.param))
     yield learner
     learner.data.teardown("fit")
-
-
-def weights(learner: Learner) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in learner.data.algorithm.parameters()])
-
-
-def held(learner: Learner) -> dict[object, torch.Tensor]:
-    """Copies of what the replay holds, in the order in which it was written."""
-    assert learner.data.replay is not None
-    buffer = learner.data.replay.buffer.storage[: len(learner.data.replay)]
-    return {key: buffer[key].clone() for key in (OBS, ACTION)}
-
-
-def same(a: Learner, b: Learner) -> bool:
-    """Both hold the same transitions and have the same weights, bit for bit."""
-    one, other = held(a), held(b)
-    return torch.equal(weights(a), weights(b)) and all(torch.equal(one[key], other[key]) for key in one)
 
 
 @OVERLAP
@@ -122,7 +63,7 @@ def test_the_random_start_is_equally_long_with_overlap() -> None:
     for learner in learners:
         learner.epoch()
         assert [i.chunk is None for i in learner.seen] == [True, True, False, False, False]
-    alternating, beside = (held(learner)[ACTION].unflatten(0, (5, -1)) for learner in learners)
+    alternating, beside = (learner.held()[ACTION].unflatten(0, (5, -1)) for learner in learners)
     same = [torch.equal(a, b) for a, b in zip(alternating, beside, strict=True)]
     # The third iteration acts with the first weights in both; the fourth is collected before the first updates with
     # overlap.
@@ -138,12 +79,11 @@ def test_a_run_repeats_bit_for_bit_and_continues_as_if_uninterrupted(overlap: bo
         learner.epoch()
         learner.epoch()
     assert same(whole, again)
-    assert again.data.replay is not None
-    again.data.replay.dumps(tmp_path / "replay")
+    again.data.buffer.dumps(tmp_path / "replay")
     (tmp_path / "manifest.json").write_text(json.dumps({"frames": again.data.frames}))
     continued = Learner(build(overlap=overlap))
     continued.data.load_state_dict(again.data.state_dict())
-    continued.data.resume_replay(tmp_path)
+    continued.data.resume_buffer(tmp_path)
     continued.data.algorithm.load_state_dict(again.data.algorithm.state_dict())
     for name, optimizer in again.engine.optimizers.items():
         continued.engine.optimizers[name].load_state_dict(optimizer.state_dict())
@@ -164,7 +104,7 @@ def test_overlap_with_worker_processes_repeats_itself(learner: Learner) -> None:
     for frames in (0, EPOCH, 0):
         learner.data.load_state_dict({"frames": frames})
         assert [i.chunk is None for i in learner.data] == [frames == 0] * 2 + [False] * 3
-    for values in held(learner).values():
+    for values in learner.held().values():
         first, second, third = values.chunk(3)
         assert torch.equal(first, third) and not torch.equal(first, second)
 
@@ -241,7 +181,7 @@ def test_an_epoch_that_was_left_begins_again(learner: Learner) -> None:
 
 INTERRUPTED = """
 import sys, time
-from tests.data.test_module import Learner, build
+from tests.helpers.streams import Learner, build
 from lit_mtrl.envs.probes import Probes
 
 if __name__ == "__main__":
@@ -251,7 +191,7 @@ if __name__ == "__main__":
     learner.data._ahead.start()
     print("ready", flush=True)
     try:
-        learner.data._ahead.take()
+        learner.data._ahead.result()
     except KeyboardInterrupt:
         print("interrupted", flush=True)
     finally:

@@ -9,10 +9,10 @@ import torch
 
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.data import placement
-from lit_mtrl.data.placement import _control_groups, faster_device, free_bytes, place_replay, transition_bytes
+from lit_mtrl.data.placement import _control_groups, faster_device, free_bytes, place_buffer, transition_bytes
 from lit_mtrl.data.replay import PerTaskReplay
 from lit_mtrl.envs.probes import Probes
-from tests.data.test_replay import B, slices
+from tests.helpers.streams import SAMPLES, build, slices
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 SUITE = Probes(tasks=[f"task{i}" for i in range(10)])
@@ -21,7 +21,7 @@ SIZE = transition_bytes(SUITE)
 
 def test_a_transition_takes_what_the_replay_allocates() -> None:
     data = slices(0, 10)  # two observed numbers as the probes, and two of an action
-    replay = PerTaskReplay(4, 100, B, 0)
+    replay = PerTaskReplay(4, 100, SAMPLES, 0)
     replay.extend(data)
     each = replay.buffer.storage[:1].bytes() / 4  # pyright: ignore[reportAttributeAccessIssue]
     assert each == SIZE + 4  # the probes' action is one number
@@ -31,8 +31,8 @@ def test_a_transition_takes_what_the_replay_allocates() -> None:
 def test_meta_world_takes_what_was_published() -> None:
     suite = Probes(tasks=[str(i) for i in range(50)])
     suite.obs_dim, suite.action_dim = 39, 4
-    assert place_replay("cpu", CPU, suite, 100_000).size == 50 * 100_000 * 333
-    assert str(place_replay("cpu", CPU, suite, 1000)) == "replay: 16.6 MB on cpu"
+    assert place_buffer("cpu", CPU, suite, 100_000).size == 50 * 100_000 * 333
+    assert str(place_buffer("cpu", CPU, suite, 1000)) == "replay: 16.6 MB on cpu"
 
 
 @pytest.fixture
@@ -46,13 +46,13 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 def test_auto_follows_the_learner_while_half_of_its_memory_suffices(machine: dict[str, int]) -> None:
     capacity = 1000
-    assert place_replay("auto", CPU, SUITE, capacity).device == CPU
+    assert place_buffer("auto", CPU, SUITE, capacity).device == CPU
     machine["cuda"] = 2 * 10 * capacity * SIZE
-    assert place_replay("auto", CUDA, SUITE, capacity).device == CUDA
+    assert place_buffer("auto", CUDA, SUITE, capacity).device == CUDA
     machine["cuda"] -= 1
-    assert place_replay("auto", CUDA, SUITE, capacity).device == CPU
-    assert place_replay("cuda", CUDA, SUITE, capacity).device == CUDA
-    assert place_replay("cpu", CUDA, SUITE, capacity).device == CPU
+    assert place_buffer("auto", CUDA, SUITE, capacity).device == CPU
+    assert place_buffer("cuda", CUDA, SUITE, capacity).device == CUDA
+    assert place_buffer("cpu", CUDA, SUITE, capacity).device == CPU
 
 
 def test_what_does_not_fit_is_refused_with_what_would(machine: dict[str, int]) -> None:
@@ -61,13 +61,13 @@ def test_what_does_not_fit_is_refused_with_what_would(machine: dict[str, int]) -
         ConfigError,
         match=r"replay.capacity=20000: needs 5.0 MB for 10 tasks, this machine has 3.1 MB free; 12_000 would fit",
     ):
-        place_replay("auto", CPU, SUITE, 20_000)
-    assert place_replay("auto", CPU, SUITE, 12_000).size <= machine["cpu"]
+        place_buffer("auto", CPU, SUITE, 20_000)
+    assert place_buffer("auto", CPU, SUITE, 12_000).size <= machine["cpu"]
     machine["cuda"] = 500 * 10 * SIZE
     with pytest.raises(ConfigError, match=r"cuda:0 has .* free; 500 would fit"):
-        place_replay("cuda", CUDA, SUITE, 501)
+        place_buffer("cuda", CUDA, SUITE, 501)
     with pytest.raises(ConfigError, match="replay.device=disk"):
-        place_replay("disk", CPU, SUITE, 10)
+        place_buffer("disk", CPU, SUITE, 10)
 
 
 def test_free_memory_is_known_here() -> None:
@@ -92,8 +92,6 @@ def test_the_tightest_control_group_counts(version: int, tmp_path: Path) -> None
 
 
 def test_the_faster_device_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.data.test_module import build
-
     policy = build().policy
     before = policy.phase.item()
     monkeypatch.setattr(placement, "_seconds", lambda acting, td: {CPU: 2, torch.device("meta"): 1}[acting.device])

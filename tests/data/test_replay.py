@@ -6,34 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from tensordict import TensorDict
 
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.data.replay import PerTaskReplay
-
-T, B = 4, 16
-
-
-def slices(start: int, n: int, tasks: int = T) -> TensorDict:
-    """Vector steps ``start .. start + n - 1``: every number stored says its time, its task, or both (time + task / 10)."""
-    time = torch.arange(start, start + n)[:, None].expand(n, tasks)
-    task = torch.arange(tasks).expand(n, tasks)
-    after = {
-        "observation": torch.stack([time + 1, task], -1).float(),
-        "reward": (time + task / 10)[..., None],
-        "terminated": (time % 2 == 0)[..., None],
-    }
-    observation = torch.stack([time, task], -1).float()
-    return TensorDict({"observation": observation, "action": -observation, "next": after}, [n, tasks])
+from tests.helpers.streams import ROWS as T
+from tests.helpers.streams import SAMPLES as B
+from tests.helpers.streams import slices, times
 
 
 def replay(capacity: int = 100, tasks: int = T, seed: int = 0) -> PerTaskReplay:
     return PerTaskReplay(tasks, capacity, B, seed)
-
-
-def times(chunk: TensorDict) -> torch.Tensor:
-    """Stored times ``[K, T, b]``."""
-    return chunk["observation"][..., 0].long()
 
 
 @pytest.mark.parametrize("updates", [1, 3])

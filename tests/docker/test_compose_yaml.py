@@ -8,11 +8,9 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,7 +19,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import ROOT, environment
+from tests.helpers.processes import environment, free_port, wait_for
+from tests.helpers.project import ROOT
 from tools.screenshot import chromium, open_page
 
 SERVICES = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
@@ -42,18 +41,13 @@ pytestmark = [
 ]
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
 def wait(command: list[str], seconds: float, **options: object) -> None:
     """Until the health check succeeds."""
-    deadline = time.monotonic() + seconds
-    while subprocess.run(command, capture_output=True, check=False, **options).returncode:  # pyright: ignore[reportCallIssue, reportArgumentType]
-        assert time.monotonic() < deadline, command
-        time.sleep(0.5)
+
+    def healthy() -> bool:
+        return not subprocess.run(command, capture_output=True, check=False, **options).returncode  # pyright: ignore
+
+    assert wait_for(healthy, seconds, every=0.5), command
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,7 @@ from packaging.utils import canonicalize_name
 
 from lit_mtrl.cli.main import _parse
 from lit_mtrl.runs.tags import git_commit
-from tests.conftest import ROOT
-from tests.test_packaging import PINS, PROJECT
+from tests.helpers.project import PINS, PROJECT, ROOT
 from tools import lock
 
 ENTRY = re.compile(r"^([\w.-]+)==([^\s;\\]+)([^\n]*)((?:\n +.*)*)", re.MULTILINE)

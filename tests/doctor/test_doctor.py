@@ -21,11 +21,8 @@ import pytest
 from lit_mtrl.core.processes import cpu_quota
 from lit_mtrl.doctor import devices, examine, simulation, store, system
 from lit_mtrl.doctor.finding import MISSING, OK, PROBLEM, Finding, Probe, guarded
-from tests.cli.test_cli import run as lit_mtrl
-from tests.conftest import environment
-from tests.runs.test_permissions import nobody, open_folder
-
-__all__ = ["nobody", "open_folder"]
+from tests.helpers.command import run as lit_mtrl
+from tests.helpers.processes import environment
 
 
 def only(probe: Probe) -> Finding:
@@ -243,9 +240,9 @@ def test_envpool_that_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lit_mtrl.data import place
+    from lit_mtrl.data import placement
 
-    monkeypatch.setattr(place, "free_bytes", lambda _: 10**9)
+    monkeypatch.setattr(placement, "free_bytes", lambda _: 10**9)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "free")(10**9))
     memory, disk = guarded(lambda: simulation.room(tmp_path))
     assert (memory.state, disk.state) == (PROBLEM, PROBLEM)

@@ -19,7 +19,7 @@ from lit_mtrl.envs.benchmarks import MT50
 from lit_mtrl.envs.envpool import SHIFTED, EnvPool, EnvPoolVector, env_id
 from lit_mtrl.envs.metaworld import MetaWorldTask
 from lit_mtrl.envs.vector import vector_env
-from tests.conftest import ROOT
+from tests.helpers.project import ROOT
 
 installed = pytest.mark.skipif("not __import__('importlib').util.find_spec('envpool')", reason="EnvPool")
 TASKS = ["reach", "hammer", "push"]

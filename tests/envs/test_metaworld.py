@@ -21,7 +21,7 @@ from lit_mtrl.core.keys import OBS
 from lit_mtrl.envs.benchmarks import MT10, MT25, MT50
 from lit_mtrl.envs.metaworld import MetaWorld, MetaWorldTask
 from lit_mtrl.envs.vector import VectorEnv
-from tests.conftest import environment
+from tests.helpers.processes import environment
 
 
 def official_goals(benchmark: metaworld.Benchmark) -> dict[str, NDArray]:

@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from functools import partial
 
 import numpy as np
 import pytest
@@ -19,9 +18,9 @@ from lit_mtrl.envs.base import Suite
 from lit_mtrl.envs.probes import Probes, ProbeTask
 from lit_mtrl.evaluation.evaluator import Episodes, Evaluator
 from lit_mtrl.evaluation.players import EvaluationError, Player, split
-from lit_mtrl.nets.multi_head import MultiHead
 from lit_mtrl.policies.acting import ActingPolicy
 from lit_mtrl.policies.tanh_gaussian import TanhGaussian
+from tests.helpers.actors import make_actor
 from tests.helpers.suites import Killed, Raising
 
 HORIZON = 4
@@ -66,16 +65,6 @@ class ScriptedSuite(Suite):
 
     def tags(self) -> dict[str, str]:
         return {}
-
-
-def make_actor(suite: ScriptedSuite | Probes, seed: int = 0) -> TanhGaussian:
-    """Heads large enough for tasks and observations to get actions of their own."""
-    torch.manual_seed(seed)
-    actor = TanhGaussian(partial(MultiHead, width=8, depth=1), suite.obs_dim, suite.action_dim, len(suite.tasks))
-    with torch.no_grad():
-        for parameter in actor.net.heads.parameters():  # pyright: ignore[reportAttributeAccessIssue]
-            parameter.normal_()
-    return actor
 
 
 def test_numbers_by_hand() -> None:

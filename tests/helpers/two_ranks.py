@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import socket
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from lit_mtrl.core.processes import die_with_parent
+from tests.helpers.processes import free_port
 
 SIZE = 2
 
@@ -22,9 +22,7 @@ class TwoRanks:
 
     def __init__(self) -> None:
         spawn = multiprocessing.get_context("spawn")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         pairs = [spawn.Pipe() for _ in range(SIZE)]
         self.pipes = [ours for ours, _ in pairs]
         self.processes = [

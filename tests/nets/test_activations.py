@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from lit_mtrl.nets.activations import record, rows_of
 from lit_mtrl.nets.ensemble import Ensemble
-from tests.nets.test_nets import CASES, IN, T, maker
+from tests.helpers.nets import CASES, IN, T, maker, name_of
 
 B = 6
 UNITS = {"mlp": 32, "multi_head": 32, "moore": 4 * 16 + 16, "paco": 32}
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join([case[0], *map(str, case[1])]))
+@pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_every_network_has_layers_of_distinct_names(case: tuple[str, dict]) -> None:
     torch.manual_seed(0)
     net = maker(*case)()

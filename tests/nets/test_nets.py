@@ -2,63 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
-import yaml
 from hydra.utils import get_object
-from torch import nn
 
 from lit_mtrl.nets.ensemble import Ensemble
 from lit_mtrl.nets.sharing import shared_modules
-from tests.conftest import ROOT
+from tests.helpers.nets import IN, OUT, B, T
 
-T, B, IN, OUT = 4, 3, 6, 5
-FILES = sorted((ROOT / "conf" / "network").glob("*.yaml"))
-VARIANTS = [
-    ("mlp", {"skip": True, "layer_norm": True}),
-    ("multi_head", {"skip": True, "layer_norm": True}),
-    ("mlp", {"task_input": "embedding", "embedding_size": 5}),
-    ("multi_head", {"task_input": "embedding", "embedding_size": 5}),
-    ("soft_modules", {"variant": "paper"}),
-    ("soft_modules", {"variant": "paper", "depth": 4, "modules": 3}),
-    ("soft_modules", {"depth": 4, "modules": 3}),
-    ("soft_modules", {"depth": 1}),
-    ("paco", {"variant": "mclean"}),
-    ("paco", {"composition": "output"}),
-    ("paco", {"composition": "none"}),
-    ("paco", {"parameter_sets": T, "init": "one_hot", "variant": "mclean"}),
-    ("moore", {"heads": "single"}),
-    ("moore", {"init": "official"}),
-    ("care", {"heads": "multi"}),
-    ("care", {"context": "metadata", "tasks": ["reach", "push", "pick-place", "door-open"]}),
-    ("film", {"modulation": "feature", "one_plus": True}),
-]
-CASES = [(path.stem, {}) for path in FILES] + VARIANTS
-
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-def maker(name: str, options: dict) -> Callable[..., nn.Module]:
-    path = ROOT / "conf" / "network" / f"{name}.yaml"
-    values = {k: v for k, v in yaml.safe_load(path.read_text()).items() if k != "name"}
-    target = get_object(values.pop("_target_"))
-    sizes = {"in_dim": IN, "out_dim": OUT, "num_tasks": T, "head_bound": 0.5, "width": 16, "depth": 2}
-    return lambda **more: target(**{**values, **sizes, **options, **more})
-
-
-@pytest.fixture(
-    params=CASES, ids=lambda case: "-".join([case[0], *(f"{k}={v}" for k, v in case[1].items() if k != "tasks")])
-)
-def make(request: pytest.FixtureRequest) -> Callable[[], nn.Module]:
-    torch.manual_seed(0)
-    return maker(*request.param)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def test_any_leading_shape(make) -> None:

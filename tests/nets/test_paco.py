@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import copy
-from functools import partial
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from lit_mtrl.algos.sac import SAC
 from lit_mtrl.core.errors import ConfigError
-from lit_mtrl.critics.scalar import ScalarCritic
 from lit_mtrl.nets.paco import PaCo
-from lit_mtrl.policies.tanh_gaussian import TanhGaussian
 from lit_mtrl.training.engine import Engine
-from tests.algos.test_sac import ACT, OBS, B, T, make_batch
-
-K, W = 3, 8
+from tests.helpers.sac import OBS, B, T, make_batch, make_paco
+from tests.helpers.sac import SETS as K
+from tests.helpers.sac import WIDTH as W
 
 
 def make(**options) -> PaCo:
@@ -94,42 +90,31 @@ def test_bad_values() -> None:
             make(**options)
 
 
-def make_sac(actor: dict | None = None, critic: dict | None = None, **options) -> SAC:
-    torch.manual_seed(0)
-    nets = [partial(PaCo, **{"width": W, "depth": 2, "parameter_sets": K, **(part or {})}) for part in (actor, critic)]
-    sac = SAC(partial(TanhGaussian, nets[0]), partial(ScalarCritic, nets[1]), OBS, ACT, T, **options).double()  # pyright: ignore
-    with torch.no_grad():
-        for name, p in sac.named_parameters():
-            if "head" in name:
-                p.mul_(100)
-    return sac
-
-
 def test_one_w_for_actor_critics_and_targets() -> None:
-    sac = make_sac()
+    sac = make_paco()
     w = sac.actor.net.w.weight
     assert w is sac.critic.q.net.w.weight and w is sac.target.q.net.w.weight and w.shape == (T, K)
     names = [o.name for o in sac.objectives()]
     assert names == ["critic", "actor", "temperature", "shared"]
     moved = [p for o in sac.objectives() for p in o.params]
     assert len({id(p) for p in moved}) == len(moved)
-    restored = make_sac()
+    restored = make_paco()
     restored.load_state_dict(copy.deepcopy(sac.state_dict()))
     assert restored.actor.net.w.weight is restored.target.q.net.w.weight
 
 
 def test_separate_w_in_mclean_and_actor_only() -> None:
-    mclean = make_sac({"variant": "mclean"}, {"variant": "mclean"})
+    mclean = make_paco({"variant": "mclean"}, {"variant": "mclean"})
     assert mclean.critic.q.net.w.weight.shape == (2, T, K)
-    actor_only = make_sac({}, {"composition": "none"})
+    actor_only = make_paco({}, {"composition": "none"})
     for sac in (mclean, actor_only):
         assert not sac.shared and [o.name for o in sac.objectives()] == ["critic", "actor", "temperature"]
-        Engine(sac).update(make_batch(1))
+        Engine(sac).update(make_batch(1, torch.float64))
 
 
 def test_different_sizes_cannot_be_shared() -> None:
     with pytest.raises(ConfigError, match="parameter_sets"):
-        make_sac({"parameter_sets": 2}, {"parameter_sets": 4})
+        make_paco({"parameter_sets": 2}, {"parameter_sets": 4})
 
 
 @pytest.mark.parametrize("norm", [None, 0.1])
@@ -137,7 +122,7 @@ def test_w_moves_by_the_sum_of_all_losses(norm: float | None) -> None:
     """One Adam step along d critic loss/dw + d actor loss/dw, the latter with the critics as constants, each clipped
     with its own network.
     """
-    sac, batch = make_sac(max_grad_norm=norm), make_batch(1)
+    sac, batch = make_paco(max_grad_norm=norm), make_batch(1, torch.float64)
     w = sac.actor.net.w.weight
     engine, start = Engine(sac), w.detach().clone()
     torch.manual_seed(7)
@@ -148,7 +133,9 @@ def test_w_moves_by_the_sum_of_all_losses(norm: float | None) -> None:
     metrics = engine.update(batch.clone())
     moved = w.detach() - start
 
-    again = make_sac(max_grad_norm=norm)  # the actor's gradient, with the critics after their step and w before its own
+    again = make_paco(
+        max_grad_norm=norm
+    )  # the actor's gradient, with the critics after their step and w before its own
     with torch.no_grad():
         for mine, theirs in zip(again.critic.parameters(), sac.critic.parameters(), strict=True):
             mine.copy_(theirs)

@@ -11,22 +11,9 @@ from lit_mtrl.nets.ensemble import Ensemble
 from lit_mtrl.nets.layers import Dense, OneHotDense, TaskDense, TaskEmbedding, Torso
 from lit_mtrl.nets.sharing import shared_modules
 from lit_mtrl.nets.tape import Tape
-from tests.nets.test_nets import CASES, IN, OUT, B, T, maker
+from tests.helpers.nets import IN, OUT, B, T, maker
 
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture(
-    params=CASES, ids=lambda case: "-".join([case[0], *(f"{k}={v}" for k, v in case[1].items() if k != "tasks")])
-)
-def make(request: pytest.FixtureRequest):
-    torch.manual_seed(0)
-    return maker(*request.param)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def explicit(losses: Tensor, params: list[nn.Parameter]) -> Tensor:

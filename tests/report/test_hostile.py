@@ -19,8 +19,8 @@ from lit_mtrl.core.text import one_line
 from lit_mtrl.report import default_folder, read_folders, write_report
 from lit_mtrl.report.files import MOST
 from lit_mtrl.report.runs import read_folder
+from tests.helpers.pages import Page
 from tests.helpers.run_folders import write_run
-from tests.report.test_report import Page
 
 TWO = [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]
 HEAD = "frames,task,success,return,length\n"

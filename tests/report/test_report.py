@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -15,41 +14,14 @@ from scipy.stats import trim_mean
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.report import read_folders, write_report
 from lit_mtrl.report.tables import write
+from tests.helpers.pages import Page
 from tests.helpers.run_folders import write_run
 
 EVIL = "<script>alert('x')</script> & \"$a$|b\" _"
-VOID = {"meta", "img", "br", "link"}
 SKILL = {64: [0.2, 0.4, 0.6, 0.9, 0.5], 128: [0.6, 0.8, 0.7, 0.9, 0.75]}
 """Final success of the first task by width and seed; that of the others is 0.1 and 0.2 less, and half of all of that at
 first.
 """
-
-
-class Page(HTMLParser):
-    """Checks that elements are closed in order; keeps addresses, text and anchors."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.open: list[str] = []
-        self.addresses: list[str] = []
-        self.text, self.ids, self.tags = "", set(), set()
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        values = dict(attrs)
-        self.addresses += [values[key] for key in ("src", "href") if key in values]
-        self.ids.add(values.get("id"))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
 
 
 @pytest.fixture(scope="module")

@@ -19,40 +19,21 @@ import pytest
 import torch
 
 from lit_mtrl.cli import commands
-from lit_mtrl.cli.main import main
 from lit_mtrl.config.compose import compose
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.core.manifest import damage, read_manifest, write_manifest
-from lit_mtrl.runs.folder import _notes, occupied, require_free, resumed
-from lit_mtrl.runs.run import Run
+from lit_mtrl.runs.folder import _notes, require_free, resumed
 from lit_mtrl.runs.tags import run_before
 from lit_mtrl.training.checkpoint import find, load
-from tests.runs.test_resume import read, same
+from tests.helpers import runs as lean
+from tests.helpers.runs import LEAN, flip, read, same, same_end, train, truncate
 
-LEAN = (
-    *(f"~callbacks.{name}" for name in ("gradients", "plasticity", "pictures", "progress")),
-    *("network.width=8", "collector.updates_per_step=0.2", "epoch_frames=60", "env.horizon=20", "eval.episodes=1"),
-    "logger.log_frames=60",
-)
 SAVED, WHOLE = 180, 240
 """Frames at which runs are damaged; frames of the run that they are compared with."""
 
 
-def train(folder: Path, frames: int, *overrides: str) -> None:
-    with occupied(folder):
-        require_free(folder)
-        Run(compose(["debug"], [f"output_dir={folder}", *LEAN, f"frames={frames}", *overrides])).fit()
-
-
 def resume(folder: Path, frames: int = WHOLE) -> str:
-    """Continue a run as the command line does; what was refused, or an empty text."""
-    with pytest.MonkeyPatch.context() as patch:
-        said: list[str] = []
-        patch.setattr("builtins.print", lambda *text, **_: said.append(" ".join(map(str, text))))
-        code = main(["fit", "--resume", str(folder), f"frames={frames}"])
-    assert code in (0, 2)
-    assert len(said) == (code == 2) and "\n" not in "".join(said)
-    return "".join(said)
+    return lean.resume(folder, frames)
 
 
 @pytest.fixture(scope="module")
@@ -76,26 +57,6 @@ def new_lines(run: Path, before: bytes) -> list[str]:
     """What the log says since it was as ``before``, warnings and remarks on tables only."""
     text = (run / "train.log").read_bytes()[len(before) :].decode(errors="replace")
     return [line for line in text.splitlines() if " WARNING " in line or "dropped" in line or "removed" in line]
-
-
-def compare(run: Path, whole: Path) -> None:
-    """The same weights, replay and evaluations at the end."""
-    one, two = (find(folder / "checkpoints", "") for folder in (run, whole))
-    same(one.content["state_dict"], two.content["state_dict"])
-    same(one.content["optimizer_states"], two.content["optimizer_states"])
-    for file in sorted(two.sidecar.rglob("*.memmap")):
-        assert file.read_bytes() == (one.sidecar / file.relative_to(two.sidecar)).read_bytes(), file
-
-
-def truncate(path: Path) -> None:
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-
-
-def flip(path: Path) -> None:
-    whole = bytearray(path.read_bytes() or b"0")
-    whole[len(whole) // 2] ^= 4
-    path.write_bytes(whole)
 
 
 WAYS: dict[str, Callable[[Path], object]] = {
@@ -138,7 +99,7 @@ def test_the_newest_pair_is_damaged(name: str, way: str, run: Path, runs: Path) 
         line for line in new_lines(run, before) if "continued from the checkpoint before, at 120 frames" in line
     ]
     assert len(fallback) == 1 and name.split("/")[1] in fallback[0]
-    compare(run, runs / "whole")
+    same_end(run, runs / "whole")
     assert (run / "eval.csv").read_text() == (runs / "whole" / "eval.csv").read_text()
     assert "eval.csv: rows dropped: 3 beyond the checkpoint at 120 frames" in "".join(new_lines(run, before))
     assert find(run / "checkpoints", "").notes == ()
@@ -167,7 +128,7 @@ def test_the_pair_before_is_damaged(name: str, way: str, run: Path, runs: Path) 
     before = (run / "train.log").read_bytes()
     WAYS[way](run / name)
     assert resume(run) == "" and new_lines(run, before) == []
-    compare(run, runs / "whole")
+    same_end(run, runs / "whole")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -186,7 +147,7 @@ def test_a_table_is_damaged(name: str, way: str, run: Path, runs: Path) -> None:
     assert len(read(run / name)) < len(whole) + 3
     if name == "eval.csv":
         assert "lacks the evaluation at" in "".join(said)
-    compare(run, runs / "whole")
+    same_end(run, runs / "whole")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -200,7 +161,7 @@ def test_another_file_is_damaged(name: str, way: str, run: Path, runs: Path) -> 
     if refused:
         assert name == "config.yaml" or name in refused
         return
-    compare(run, runs / "whole")
+    same_end(run, runs / "whole")
     said = new_lines(run, started if name == "train.log" else before)
     if name.endswith("best.ckpt") and said == []:  # the bit was one between the tensors
         same(load(run / name, ""), best)
@@ -233,7 +194,7 @@ def test_a_checkpoint_of_an_older_version(run: Path, runs: Path) -> None:
     assert resume(run) == ""
     (line,) = new_lines(run, before)
     assert line.endswith("checkpoints/last: written by an older version, without checksums; cannot be verified")
-    compare(run, runs / "whole")
+    same_end(run, runs / "whole")
 
 
 @pytest.mark.parametrize(
@@ -278,7 +239,7 @@ def test_planted_pickles_are_not_executed(
     for folder in (last, last / "replay", last / "replay" / "transitions", last / "replay" / "transitions" / "next"):
         (folder / "other.pickle").write_bytes(pickle.dumps(Planted()))
     assert resume(run) == ""
-    compare(run, runs / "whole")
+    same_end(run, runs / "whole")
     torch.save(Planted(), run / "checkpoints" / "best.ckpt")
     with pytest.raises(ConfigError, match="holds other things than plain types and tensors"):
         load(run / "checkpoints" / "best.ckpt", "--ckpt")

@@ -24,8 +24,8 @@ from lit_mtrl.callbacks.checkpoint import _sums
 from lit_mtrl.cli.main import main
 from lit_mtrl.core.files import replacing, trouble, write
 from lit_mtrl.training.checkpoint import find
-from tests.conftest import environment
-from tests.runs.test_damage import LEAN, compare
+from tests.helpers.processes import environment
+from tests.helpers.runs import LEAN, same_end
 
 CONFIG = ("fit", "--config", "debug", *LEAN)
 
@@ -74,7 +74,7 @@ def test_the_disk_is_full(left: int, small_disk: Path, tmp_path: Path, capsys: p
     end = f"frames={found.frames + 60}"
     assert main(["fit", "--resume", str(run), end]) == 0
     assert main([*CONFIG, f"output_dir={tmp_path}/whole", end]) == 0
-    compare(run, tmp_path / "whole")
+    same_end(run, tmp_path / "whole")
     assert (run / "eval.csv").read_text() == (tmp_path / "whole" / "eval.csv").read_text()
 
 
@@ -169,6 +169,6 @@ def test_every_rank_raises_what_one_met(tmp_path: Path) -> None:
     ranks.gather = lambda found: [pickle.loads(pickle.dumps(error)), found]
     with pytest.raises(OSError, match="No space"):
         _sums(module, tmp_path, ranks)
-    module.replay.dumps, ranks.gather = lambda path: write(tmp_path / "no" / "a", []), lambda found: [{}, found]
+    module.buffer.dumps, ranks.gather = lambda path: write(tmp_path / "no" / "a", []), lambda found: [{}, found]
     with pytest.raises(FileNotFoundError):
         _sums(module, tmp_path, ranks)

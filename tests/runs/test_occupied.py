@@ -16,17 +16,11 @@ from lit_mtrl.core.processes import hold
 from lit_mtrl.runs import folder as folders
 from lit_mtrl.runs.folder import LOCK, occupied, require_free
 from lit_mtrl.training.checkpoint import find
-from tests.conftest import environment
-from tests.runs.test_resume import read
+from tests.helpers import runs as lean
+from tests.helpers.processes import environment
+from tests.helpers.runs import read
 
-LEAN = (
-    "network.width=8",
-    "collector.updates_per_step=0.2",
-    "frames=300",
-    "epoch_frames=60",
-    "env.horizon=20",
-    "eval.episodes=1",
-)
+LEAN = (*lean.LEAN, "frames=300")
 MEET = """
 import sys, time
 from pathlib import Path

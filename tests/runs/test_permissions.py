@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,38 +15,8 @@ from lit_mtrl.runs import folder as folders
 from lit_mtrl.runs import sweep as multirun
 from lit_mtrl.runs.folder import LOCK, frames_done, require_free, require_idle, resumed
 from lit_mtrl.tracking.mlflow import MLflowLogger
-from tests.runs.test_sweep import folder_of
-
-NOBODY = 65534
-
-
-@pytest.fixture
-def nobody():
-    """``with nobody():`` is another user, without root's rights."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can become another user")
-
-    @contextmanager
-    def become() -> Iterator[None]:
-        gc.collect()  # what tests before have left is removed by root
-        os.setegid(NOBODY)
-        os.seteuid(NOBODY)
-        try:
-            yield
-        finally:
-            os.seteuid(0)
-            os.setegid(0)
-
-    return become
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder of this user that all can look into; pytest's are private."""
-    folder = Path(tempfile.mkdtemp(prefix="lit_mtrl-test-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
+from tests.helpers.runs import stopped_at
+from tests.helpers.users import NOBODY
 
 
 def refused(call, *args: object) -> str:
@@ -86,7 +51,7 @@ def test_folder_of_another_user(open_folder: Path, nobody) -> None:
 
 def test_folder_that_may_not_be_looked_into(open_folder: Path, nobody) -> None:
     (open_folder / "private").mkdir(mode=0o700)
-    run = folder_of(open_folder / "private", 300)
+    run = stopped_at(open_folder / "private", 300)
     with nobody():
         assert f"{open_folder}/private" in refused(require_free, run)
         assert frames_done(compose(["debug"], [f"output_dir={run}"])) == 0
@@ -95,7 +60,7 @@ def test_folder_that_may_not_be_looked_into(open_folder: Path, nobody) -> None:
 def test_run_of_another_user_is_not_continued(open_folder: Path, nobody, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some of what is in it may be this user's already."""
     monkeypatch.chdir(open_folder)
-    cfg, run = compose(["debug"], []), folder_of(open_folder, 300)
+    cfg, run = compose(["debug"], []), stopped_at(open_folder, 300)
     cfg.output_dir = str(run)
     hold(run / LOCK).close()
     for path in (run, run / "config.yaml"):
@@ -161,7 +126,7 @@ def test_sweep_where_nothing_can_be_written(open_folder: Path, nobody, monkeypat
 
 def test_sweep_over_runs_of_another_user(open_folder: Path, nobody, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(open_folder)
-    run = folder_of(open_folder, 300, "seed=1")
+    run = stopped_at(open_folder, 300, "seed=1")
     for path in (Path("outputs"), Path("outputs/debug")):
         os.chown(path, NOBODY, -1)
     with nobody():

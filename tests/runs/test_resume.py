@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-import torch
 
-from tests.conftest import environment
+from tests.helpers.processes import any_left, fit, lit_mtrl, start, wait_for
+from tests.helpers.runs import read, same_run
 
 DEBUG = ["--config", "debug", "frames=3600", "collector.steps=5"]
 EVERY_EPOCH = "callbacks.gradients.every_epochs=1"
@@ -35,86 +32,23 @@ RANKS = [
 COUNTED = [*DEBUG, "weighting.critic=dwa", "weighting.critic.window=30", "weighting.actor=gradnorm"]
 MT = [
     *("--config", "mt10_mtmhsac", "benchmark=custom", "logger=csv", "network.width=32", "replay.per_task=16"),
-    *("collector.random_steps=200", "collector.workers=2", "eval.episodes=3", "env.copies=2", "env.horizon=150"),
+    *("collector.random_steps=200", "collector.workers=2", "eval.episodes=3", "collector.copies=2", "env.horizon=150"),
     *("frames=10_800", "epoch_frames=2700", "logger.log_frames=300"),
 ]
 
 
-def fit(folder: Path, *args: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "lit_mtrl", "fit", *args]
-    return subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=600, check=False
-    )
-
-
 def kill_after(folder: Path, run: Path, frames: int, *args: str) -> None:
     """Start a run and SIGKILL it once it has logged more than ``frames``; its workers must die with it."""
-    command = [sys.executable, "-m", "lit_mtrl", "fit", *args]
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment(), start_new_session=True, stderr=subprocess.DEVNULL
-    )
-    deadline = time.time() + 300
-    while process.poll() is None and time.time() < deadline:
-        if (run / "metrics.csv").exists() and any(int(r["frames"]) > frames for r in read(run / "metrics.csv")):
-            break
-        time.sleep(0.02)
+    process, table = start(folder, "fit", *args, stderr=subprocess.DEVNULL), run / "metrics.csv"
+
+    def reached() -> bool:
+        return table.exists() and any(int(row["frames"]) > frames for row in read(table))
+
+    wait_for(lambda: process.poll() is not None or reached(), 300)
     assert process.poll() is None, "the run ended before it could be killed"
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    deadline = time.time() + 10
-    while any_left(process.pid) and time.time() < deadline:
-        time.sleep(0.1)
-    assert not any_left(process.pid), "processes of the killed run are still alive"
-
-
-def any_left(group: int) -> bool:
-    stats = [stat for path in Path("/proc").glob("[0-9]*/stat") if (stat := _text(path))]
-    fields = [stat.rpartition(")")[2].split() for stat in stats]  # state, parent, process group, ...
-    return any(int(f[2]) == group and f[0] != "Z" for f in fields)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if row["frames"]]
-
-
-def same(a: object, b: object, where: str = "") -> None:
-    """Bit equality of nested plain types and tensors."""
-    assert type(a) is type(b), where
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        assert a.dtype == b.dtype and torch.equal(a, b), where
-    elif isinstance(a, dict) and isinstance(b, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            same(a[key], b[key], f"{where}.{key}")
-    elif isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        assert len(a) == len(b), where
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            same(x, y, f"{where}[{i}]")
-    else:
-        assert a == b, where
-
-
-def compare(one: Path, two: Path) -> None:
-    a, b = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (one, two))
-    for checkpoint in (a, b):
-        del checkpoint["loops"]  # Lightning's own progress holds counts of batches since the last start
-        del checkpoint["lit_mtrl"]["config"], checkpoint["lit_mtrl"]["seconds"]
-    same(a, b)
-    files = sorted(p.relative_to(one) for p in (one / "checkpoints" / "last").rglob("*.memmap"))
-    assert files
-    for file in files:
-        assert (one / file).read_bytes() == (two / file).read_bytes(), file
-    for table in ("eval.csv", "gradients.csv", "plasticity.csv"):
-        assert (one / table).read_text() == (two / table).read_text()
-    assert [r["frames"] for r in read(one / "metrics.csv")] == [r["frames"] for r in read(two / "metrics.csv")]
+    assert wait_for(lambda: not any_left(process.pid), 10), "processes of the killed run are still alive"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +71,7 @@ def test_killed_and_resumed_is_bit_identical(config: list[str], tmp_path: Path) 
     kill_after(tmp_path, killed, 2 * epoch, *config, f"output_dir={killed}")
     done = fit(tmp_path, "--resume", str(killed))
     assert done.returncode == 0, done.stderr
-    compare(whole, killed)
+    same_run(whole, killed)
 
 
 @pytest.fixture(scope="module")
@@ -170,13 +104,13 @@ def test_budget_can_grow(finished: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     whole = fit(tmp_path, "--config", "debug", EVERY_EPOCH, "frames=900", f"output_dir={tmp_path}/whole")
     assert whole.returncode == 0, whole.stderr
-    compare(tmp_path / "whole", run)
+    same_run(tmp_path / "whole", run)
 
 
 def test_config_of_a_run_repeats_it(finished: Path, tmp_path: Path) -> None:
     done = fit(tmp_path, "--config", str(finished / "config.yaml"), f"output_dir={tmp_path}/again")
     assert done.returncode == 0, done.stderr
-    compare(finished, tmp_path / "again")
+    same_run(finished, tmp_path / "again")
 
 
 def test_refusals(finished: Path, tmp_path: Path) -> None:
@@ -203,8 +137,8 @@ def test_refusals(finished: Path, tmp_path: Path) -> None:
     assert "holds no checkpoints/last.ckpt" in refused("--resume", str(run), "frames=900")
 
 
-def test_checkpoint_evaluates_like_the_run(finished: Path, cli) -> None:
-    done = cli("test", "--ckpt", str(finished / "checkpoints" / "last.ckpt"), "--json")
+def test_checkpoint_evaluates_like_the_run(finished: Path, tmp_path: Path) -> None:
+    done = lit_mtrl(tmp_path, "test", "--ckpt", str(finished / "checkpoints" / "last.ckpt"), "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     rows = read(finished / "eval.csv")[-3:]

@@ -22,8 +22,9 @@ from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.core.processes import hold
 from lit_mtrl.runs import sweep as multirun
 from lit_mtrl.runs.folder import LOCK, frames_done
-from tests.cli.test_cli import run
-from tests.conftest import environment
+from tests.helpers.command import run
+from tests.helpers.processes import environment
+from tests.helpers.runs import stopped_at
 
 SWEEP = ("fit", "--config", "debug", "frames=300", "--multirun", "seed=0,1", "network.width=8", "logger=mlflow")
 
@@ -141,22 +142,9 @@ def test_one_run_of_a_study() -> None:
     assert (code, err) == (0, "") and "experiment_name: matched_size_mt10" in out and "name: mlp" in out
 
 
-def folder_of(tmp_path: Path, frames: int, *overrides: str) -> Path:
-    """What a run leaves that stopped at ``frames``."""
-    cfg = compose(["debug"], overrides)
-    folder = tmp_path / cfg.output_dir
-    (folder / "checkpoints" / "last").mkdir(parents=True)
-    (folder / "checkpoints" / "last.ckpt").touch()
-    (folder / "checkpoints" / "last" / "manifest.json").write_text(json.dumps({"frames": frames}))
-    from omegaconf import OmegaConf
-
-    OmegaConf.save(cfg, folder / "config.yaml")
-    return folder
-
-
 def test_finished_runs_are_skipped_and_stopped_ones_continued(jobs, tmp_path: Path, capfd) -> None:
-    folder_of(tmp_path, 600, "seed=0")
-    folder_of(tmp_path, 300, "seed=1")
+    stopped_at(tmp_path, 600, "seed=0")
+    stopped_at(tmp_path, 300, "seed=1")
     found = jobs("seed=0,1,2")
     assert names(found) == ["sac-multi_head-s1", "sac-multi_head-s2"]
     assert ["--resume" in command for command in found] == [True, False]
@@ -169,7 +157,7 @@ def test_a_killed_replacement_of_the_checkpoint_counts_what_it_holds(tmp_path: P
     import torch
 
     monkeypatch.chdir(tmp_path)
-    folder = folder_of(tmp_path, 600, "seed=1")
+    folder = stopped_at(tmp_path, 600, "seed=1")
     (folder / "checkpoints" / "last.old").mkdir()
     (folder / "checkpoints" / "last.old" / "manifest.json").write_text(json.dumps({"frames": 300}))
     torch.save({"lit_mtrl": {"frames": 300}}, folder / "checkpoints" / "last.ckpt")
@@ -185,7 +173,7 @@ def test_frames_of_a_damaged_checkpoint(tmp_path: Path, monkeypatch: pytest.Monk
     from lit_mtrl.core.manifest import write_manifest
 
     monkeypatch.chdir(tmp_path)
-    cfg, checkpoints = compose(["debug"], ["seed=1"]), folder_of(tmp_path, 600, "seed=1") / "checkpoints"
+    cfg, checkpoints = compose(["debug"], ["seed=1"]), stopped_at(tmp_path, 600, "seed=1") / "checkpoints"
     torch.save({"lit_mtrl": {"frames": 300}}, checkpoints / "last.ckpt.old")
     write_manifest(checkpoints / "last", {"frames": 600, "ranks": 1, "checkpoint": [4, 0]})
     assert frames_done(cfg) == 300
@@ -220,7 +208,7 @@ def test_keys_that_are_added_can_be_swept(jobs) -> None:
 
 
 def test_folder_of_another_run_or_of_a_running_one_is_refused(jobs, tmp_path: Path) -> None:
-    folder = folder_of(tmp_path, 600, "seed=0")
+    folder = stopped_at(tmp_path, 600, "seed=0")
     with pytest.raises(ConfigError, match=r"another configuration: algo.tau \(0.005 there, 0.1 here\)"):
         jobs("seed=0,1", "algo.tau=0.1")
     with hold(folder / LOCK), pytest.raises(ConfigError, match="another process is training there"):

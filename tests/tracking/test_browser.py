@@ -18,7 +18,7 @@ import pytest
 
 from lit_mtrl.tracking.mlflow import MLflowLogger
 from lit_mtrl.tracking.view import VIEW
-from tests.conftest import environment
+from tests.helpers.processes import environment
 from tools.screenshot import chromium, open_page
 
 pytestmark = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import multiprocessing
 import os
@@ -25,6 +24,7 @@ from lit_mtrl.tracking import sender
 from lit_mtrl.tracking.csv import CSVLogger
 from lit_mtrl.tracking.mlflow import MLflowLogger
 from lit_mtrl.tracking.store import checked_uri, client_uri, import_mlflow
+from tests.helpers.runs import read
 
 pytestmark = [
     pytest.mark.filterwarnings(
@@ -299,11 +299,6 @@ def test_sqlalchemy_that_cannot_name_a_path(tmp_path: Path, monkeypatch: pytest.
     assert client_uri("sqlite:////a%20b/mlflow.db") == "sqlite+pysqlite:////a%20b/mlflow.db"
     with pytest.raises(ConfigError, match=r"^logger.tracking_uri=sqlite:////a\?b/mlflow.db: SQLAlchemy before"):
         client_uri("sqlite:////a?b/mlflow.db")
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_csv_new_columns_and_reopening(tmp_path: Path) -> None:

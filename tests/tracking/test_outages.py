@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import pytest
 
 from lit_mtrl.tracking.queue import logged, unsent
 from lit_mtrl.tracking.store import import_mlflow
-from tests.conftest import environment
+from tests.helpers.processes import environment, free_port, wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -37,9 +36,7 @@ class Server:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen | None = None
 
@@ -52,7 +49,7 @@ class Server:
             self._process = subprocess.Popen(
                 command, cwd=self.folder, env=env, stdout=log, stderr=log, start_new_session=True
             )
-        wait_for(self._answers, 120)
+        assert wait_for(self._answers, 120)
 
     def stop(self) -> None:
         """As a machine that goes down: with all its processes, at once."""
@@ -86,7 +83,7 @@ class Training:
             assert self.process.poll() is None, self.said()
             return any(step >= frames for step, _ in logged(self.run / "metrics.csv"))
 
-        wait_for(there, 300)
+        assert wait_for(there, 300)
 
     def kill(self) -> None:
         self.process.kill()
@@ -97,13 +94,6 @@ class Training:
 
     def said(self) -> str:
         return self._log.read_text()
-
-
-def wait_for(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -144,7 +134,7 @@ def test_server_goes_away_and_comes_back(moment: str, server: Server, tmp_path: 
     training.until({"beginning": 60, "middle": 2400, "end": 4800}[moment])
     server.stop()
     if moment == "end":
-        wait_for(lambda: any(step >= frames for step, _ in logged(training.run / "metrics.csv")), 300)
+        assert wait_for(lambda: any(step >= frames for step, _ in logged(training.run / "metrics.csv")), 300)
         time.sleep(30)
     else:
         training.until({"beginning": 1800, "middle": 4200}[moment])
@@ -187,7 +177,7 @@ def test_killed_twice_and_resumed(kind: str, request: pytest.FixtureRequest, tmp
         training.kill()
         training = Training(tmp_path, *resume)
     manifest = training.run / "checkpoints" / "last" / "manifest.json"
-    wait_for(lambda: manifest.exists() and '"frames": 4500' in manifest.read_text(), 300)
+    assert wait_for(lambda: manifest.exists() and '"frames": 4500' in manifest.read_text(), 300)
     training.kill()
     codes = [Training(tmp_path, *resume).end() for _ in range(2)]  # the first ends what may be left open
     assert codes in ([0, 2], [2, 2]) and "finished at 4500 frames" in training.said()
@@ -212,7 +202,7 @@ def test_sweep_that_is_killed(tmp_path: Path) -> None:
     command = (*RUN, "frames=900", "--multirun", "seed=0,1")
     sweep = Training(tmp_path, *command)
     manifest = sweep.run / "checkpoints" / "last" / "manifest.json"
-    wait_for(lambda: manifest.exists() and '"frames": 900' in manifest.read_text(), 300)
+    assert wait_for(lambda: manifest.exists() and '"frames": 900' in manifest.read_text(), 300)
     job = next(
         int(path.parent.name)
         for path in Path("/proc").glob("[0-9]*/stat")

@@ -18,7 +18,7 @@ import pytest
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.tracking.mlflow import MLflowLogger
 from lit_mtrl.tracking.ui import serve
-from tests.conftest import environment
+from tests.helpers.processes import environment
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 

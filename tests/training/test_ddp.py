@@ -10,7 +10,6 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -23,22 +22,12 @@ from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.core.manifest import read_manifest
 from lit_mtrl.runs.build import build_algorithm, build_data, build_suite
 from lit_mtrl.runs.run import Run
-from tests.conftest import ROOT, environment
-from tests.runs.test_resume import any_left, fit, read, same
+from tests.helpers.processes import any_left, environment, fit, free_port, start, wait_for
+from tests.helpers.project import ROOT
+from tests.helpers.runs import read, same
 
 CPU = ("trainer.accelerator=cpu",)
 TWO = (*CPU, "trainer.devices=2")
-
-
-def start(folder: Path, *args: str, **env: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "lit_mtrl", "fit", *args],
-        cwd=folder,
-        env={**environment(), **env},
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
 
 
 def rank_of(process: subprocess.Popen, rank: int) -> int:
@@ -210,22 +199,11 @@ def test_a_port_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_ranks_that_were_started_with_different_configurations(tmp_path: Path) -> None:
     """Started by somebody else than us, as torchrun or SLURM do."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-    ranks = [
-        start(
-            tmp_path,
-            "--config",
-            "debug",
-            f"algo.gamma=0.9{rank}",
-            *TWO,
-            LOCAL_RANK=str(rank),
-            RANK=str(rank),
-            **meeting,
-        )
-        for rank in range(2)
-    ]
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    ranks = []
+    for rank in range(2):
+        env = {**environment(), **meeting, "LOCAL_RANK": str(rank), "RANK": str(rank)}
+        ranks.append(start(tmp_path, "fit", "--config", "debug", f"algo.gamma=0.9{rank}", *TWO, env=env))
     for process in ranks:
         _, said = process.communicate(timeout=120)
         assert process.returncode == 2, said
@@ -237,10 +215,8 @@ def test_ranks_that_were_started_with_different_configurations(tmp_path: Path) -
 @pytest.mark.parametrize("victim, kill", [(1, signal.SIGKILL), (0, signal.SIGTERM), (0, signal.SIGINT)])
 def test_no_rank_outlives_another(tmp_path: Path, victim: int, kill: signal.Signals) -> None:
     run = tmp_path / "run"
-    process = start(tmp_path, "--config", "debug", "frames=30_000", f"output_dir={run}", *TWO)
-    deadline = time.time() + 120
-    while not (run / "checkpoints" / "last.ckpt").exists() and time.time() < deadline:
-        time.sleep(0.1)
+    process = start(tmp_path, "fit", "--config", "debug", "frames=30_000", f"output_dir={run}", *TWO)
+    assert wait_for((run / "checkpoints" / "last.ckpt").exists, 120)
     if kill == signal.SIGTERM:  # while the others wait for this rank
         os.kill(process.pid, signal.SIGSTOP)
         time.sleep(1.5)
@@ -250,10 +226,7 @@ def test_no_rank_outlives_another(tmp_path: Path, victim: int, kill: signal.Sign
     assert process.returncode == {signal.SIGKILL: 1, signal.SIGTERM: 143, signal.SIGINT: 130}[kill]
     if victim:
         assert "another rank has stopped, or cannot be reached" in said, said
-    deadline = time.time() + 10
-    while any_left(process.pid) and time.time() < deadline:
-        time.sleep(0.1)
-    assert not any_left(process.pid)
+    assert wait_for(lambda: not any_left(process.pid), 10)
     at = json.loads((run / "checkpoints" / "last" / "manifest.json").read_text())["frames"]
     done = fit(tmp_path, "--resume", str(run), f"frames={at + 300}")
     assert done.returncode == 0, done.stderr

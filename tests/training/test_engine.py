@@ -4,61 +4,27 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tensordict import TensorDict, TensorDictBase
-from torch import nn
+from tensordict import TensorDict
 
-from lit_mtrl.algos.base import Algorithm, Objective
 from lit_mtrl.training.engine import Engine
 from lit_mtrl.weighting.base import Weighting
 from lit_mtrl.weighting.mean import Mean
-
-T, B, K = 3, 4, 6
-
-
-class Toy(Algorithm):
-    """Two parameters per task; the second objective's loss reaches both, but moves only its own."""
-
-    def __init__(self, clip: float | None = None, every: int = 1):
-        super().__init__()
-        self.num_tasks = T
-        self.a, self.b = nn.Parameter(torch.ones(T)), nn.Parameter(torch.ones(T))
-        self.clip, self.every, self.log = clip, every, []
-
-    def objectives(self) -> tuple[Objective, ...]:
-        return (
-            Objective("first", self.first, (self.a,), lr=0.1, max_grad_norm=self.clip),
-            Objective("second", self.second, (self.b,), lr=0.1, every=self.every),
-        )
-
-    def first(self, batch: TensorDictBase) -> TensorDict:
-        self.log.append("first")
-        loss = (self.a[:, None] * batch["x"]).mean(-1)
-        batch.set("seen", batch["x"] + 1)
-        return TensorDict({"loss": loss, "twice": 2 * loss.detach()}, [T])
-
-    def second(self, batch: TensorDictBase) -> TensorDict:
-        self.log.append("second")
-        assert torch.equal(batch["seen"], batch["x"] + 1)
-        return TensorDict({"loss": self.a * self.b**2}, [T])
-
-    def after_update(self) -> None:
-        self.log.append("after")
-
-
-def chunk(scale: float = 1.0) -> TensorDict:
-    return TensorDict({"x": torch.full((K, T, B), scale)}, [K, T, B])
+from tests.helpers.sac import T
+from tests.helpers.updates import SAMPLES as B
+from tests.helpers.updates import UPDATES as K
+from tests.helpers.updates import Toy, toy_chunk
 
 
 def test_objectives_run_in_order_and_when_due() -> None:
     toy = Toy(every=2)
-    Engine(toy).run(chunk())
+    Engine(toy).run(toy_chunk())
     assert toy.log == ["first", "second", "after", "first", "after"] * 3
 
 
 def test_an_objective_moves_only_its_own_parameters() -> None:
     toy = Toy()
     engine = Engine(toy)
-    for batch in chunk().unbind(0):
+    for batch in toy_chunk().unbind(0):
         before = toy.b.detach().clone()
         engine._step(engine.objectives[0], batch)
         assert torch.equal(toy.b, before) and toy.b.grad is None
@@ -72,7 +38,7 @@ def test_an_objective_moves_only_its_own_parameters() -> None:
 def test_clipping_is_joint_and_the_norm_is_from_before(clip: float | None) -> None:
     toy = Toy(clip)
     engine = Engine(toy)
-    metrics = engine.update(chunk(6.0)[0])
+    metrics = engine.update(toy_chunk(6.0)[0])
     # d mean_t(a_t * 6) / d a_t = 6 / 3 = 2 each: norm sqrt(3 * 4) = 3.4641
     assert float(metrics["first/grad_norm"]) == pytest.approx(12**0.5)
     expected = 2.0 if clip != 1.0 else 2.0 / 12**0.5
@@ -105,7 +71,7 @@ def test_weighting_decides_the_gradient() -> None:
             return torch.eye(T)[-1]
 
     toy = Toy()
-    Engine(toy, {"first": OnlyLast(T)}).update(chunk()[0])
+    Engine(toy, {"first": OnlyLast(T)}).update(toy_chunk()[0])
     assert toy.a.grad is not None
     assert toy.a.grad.tolist() == [0, 0, 1]
 
@@ -119,7 +85,7 @@ def test_mean_weighting_is_the_plain_average() -> None:
 
 
 def test_share_of_finite_losses_tells_who_broke_first() -> None:
-    data = chunk()
+    data = toy_chunk()
     data["x"][2, 1] = torch.inf
     per_task, _ = Engine(Toy()).run(data)
     finite = per_task["first/finite"]

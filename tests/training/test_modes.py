@@ -4,7 +4,6 @@ device, failures fall back.
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable
 
@@ -18,50 +17,10 @@ from lit_mtrl.training import engine as engine_module
 from lit_mtrl.training import modes as execution
 from lit_mtrl.training.engine import Engine, resolve_mode
 from lit_mtrl.training.modes import Compiler
-from tests.algos.test_sac import T
-from tests.nets.test_nets import CASES
-from tests.training.test_engine import Toy
-from tests.training.test_engine import chunk as toy_chunk
-from tests.weighting.test_properties import FILES, make
-from tests.weighting.test_update import make_batch, make_sac
-
-WEIGHTINGS = [path.stem for path in FILES]
-ONE_EACH = list({case[0]: case for case in CASES}.values())
-"""One case per network."""
-
-
-def make_chunk(updates: int, seed: int = 0) -> TensorDict:
-    chunk = torch.stack([make_batch(seed + i) for i in range(updates)])
-    assert isinstance(chunk, TensorDict)
-    return chunk
-
-
-def trained(sac: SAC, mode: str, weighting: str = "mean", chunks: int = 2, updates: int = 5, **options: str) -> tuple:
-    """Parameters, targets and metrics after ``chunks`` runs of ``updates`` updates each."""
-    sac = copy.deepcopy(sac)
-    device = sac.log_alpha.device
-    torch.manual_seed(3)
-    engine = Engine(sac, {name: make(weighting, T).to(device) for name in ("critic", "actor")}, mode, **options)
-    for i in range(chunks):
-        chunk = make_chunk(updates, 100 * i)
-        sac_draw = copy.deepcopy(chunk)
-        sac.draw(sac_draw)  # on the CPU, whatever the device
-        with_noise = sac_draw.to(device)
-        sac.draw = lambda batch, noise=with_noise: batch.update(noise.select("target_noise", "actor_noise"))  # pyright: ignore
-        per_task, scalar = engine.run(chunk.to(device))
-        del sac.draw
-    values = {f"parameter {n}": p.detach().cpu() for n, p in sac.named_parameters()}
-    values |= {f"metric {k}": v.cpu() for td in (per_task, scalar) for k, v in td.items()}  # pyright: ignore
-    return values, engine
-
-
-def assert_close(got: dict, want: dict, rtol: float) -> None:
-    """Relative to the size of each tensor, not of each entry: entries are sums of parts of either sign."""
-    assert got.keys() == want.keys()
-    for key, value in want.items():
-        size = value.double().norm().clamp_min(1e-12)
-        error = float((got[key].double() - value.double()).norm() / size)
-        assert error <= rtol, (key, error)
+from tests.helpers.nets import CASES, ONE_EACH, Case, name_of
+from tests.helpers.sac import PLAIN, T, make_batch, make_sac
+from tests.helpers.updates import Toy, assert_close, toy_chunk, trained
+from tests.helpers.weightings import WEIGHTINGS, make_weighting
 
 
 class Here:
@@ -80,8 +39,8 @@ def pretend_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "resolve_mode", lambda mode, precision, device: mode)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_replayed_updates_are_eager_ones(case: tuple[str, dict], pretend_cuda: None) -> None:
+@pytest.mark.parametrize("case", CASES, ids=name_of)
+def test_replayed_updates_are_eager_ones(case: Case, pretend_cuda: None) -> None:
     sac = make_sac(case)
     got, engine = trained(sac, "cudagraph")
     want, _ = trained(sac, "eager")
@@ -91,7 +50,7 @@ def test_replayed_updates_are_eager_ones(case: tuple[str, dict], pretend_cuda: N
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 def test_replayed_updates_are_eager_ones_with_every_weighting(weighting: str, pretend_cuda: None) -> None:
-    sac = make_sac(("multi_head", {}), mask_out=1e3)
+    sac = make_sac(PLAIN, mask_out=1e3)
     assert_close(trained(sac, "cudagraph", weighting)[0], trained(sac, "eager", weighting)[0], 0)
 
 
@@ -109,8 +68,8 @@ def test_each_set_of_due_objectives_has_its_own_graph(pretend_cuda: None) -> Non
     assert float(want["second/loss"].sum()) != 0
 
 
-@pytest.mark.parametrize("case", ONE_EACH, ids=str)
-def test_losses_are_traced_whole(case: tuple[str, dict], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("case", ONE_EACH, ids=name_of)
+def test_losses_are_traced_whole(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the compiler sees computes the same, and no part of a loss is left to Python; code generation is another
     test's.
     """
@@ -128,8 +87,8 @@ def test_losses_are_traced_whole(case: tuple[str, dict], monkeypatch: pytest.Mon
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ONE_EACH, ids=str)
-def test_compiled_updates_equal_eager_ones(case: tuple[str, dict], caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("case", ONE_EACH, ids=name_of)
+def test_compiled_updates_equal_eager_ones(case: Case, caplog: pytest.LogCaptureFixture) -> None:
     sac = make_sac(case)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
@@ -141,8 +100,8 @@ def test_compiled_updates_equal_eager_ones(case: tuple[str, dict], caplog: pytes
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("mode", ["compile", "cudagraph", "compile+cudagraph"])
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_modes_equal_eager_on_a_gpu(case: tuple[str, dict], mode: str) -> None:
+@pytest.mark.parametrize("case", CASES, ids=name_of)
+def test_modes_equal_eager_on_a_gpu(case: Case, mode: str) -> None:
     sac = make_sac(case).cuda()
     torch._dynamo.reset()
     got, engine = trained(sac, mode, chunks=10, updates=10)
@@ -153,7 +112,7 @@ def test_modes_equal_eager_on_a_gpu(case: tuple[str, dict], mode: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 def test_graphs_equal_eager_on_a_gpu_with_every_weighting(weighting: str) -> None:
-    sac = make_sac(("multi_head", {}), mask_out=1e3).cuda()
+    sac = make_sac(PLAIN, mask_out=1e3).cuda()
     got, engine = trained(sac, "cudagraph", weighting, chunks=10, updates=10)
     assert engine._execute._replays and not engine._execute.failed
     assert_close(got, trained(sac, "eager", weighting, chunks=10, updates=10)[0], 1e-5)
@@ -166,7 +125,7 @@ class NoAdam(torch.optim.SGD):
         super().__init__(params, lr=lr)
 
 
-PAIRS = [(case, "pcgrad") for case in CASES] + [(("multi_head", {}), weighting) for weighting in WEIGHTINGS]
+PAIRS = [(case, "pcgrad") for case in CASES] + [(PLAIN, weighting) for weighting in WEIGHTINGS]
 
 
 @pytest.mark.gpu
@@ -192,15 +151,13 @@ def test_a_recording_that_fails_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize(("case", "weighting"), PAIRS, ids=str)
-def test_nothing_in_an_update_waits_for_the_device(
-    case: tuple[str, dict], weighting: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_in_an_update_waits_for_the_device(case: Case, weighting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On tensors without values: asking for one raises, and so does meeting a tensor of the host."""
     monkeypatch.setattr(torch.optim, "Adam", NoAdam)
     sac = make_sac(case, mask_out=1e3)
     batch = make_batch(0)
     sac.draw(batch)
-    weightings = {name: make(weighting, T).to("meta") for name in ("critic", "actor")}
+    weightings = {name: make_weighting(weighting, T).to("meta") for name in ("critic", "actor")}
     shared = [next(n for n, p in sac.named_parameters() if p is mine) for mine in sac.shared]
     sac.to("meta")
     sac.shared = [sac.get_parameter(name) for name in shared]
@@ -246,8 +203,8 @@ def test_a_graph_that_cannot_be_recorded_is_told_once(
     assert len(warnings) == 1 and "not permitted" in warnings[0] and "\n" not in warnings[0]
 
 
-@pytest.mark.parametrize("case", ONE_EACH, ids=str)
-def test_half_precision_changes_products_only(case: tuple[str, dict]) -> None:
+@pytest.mark.parametrize("case", ONE_EACH, ids=name_of)
+def test_half_precision_changes_products_only(case: Case) -> None:
     """Near single precision, not equal to it; parameters and metrics stay in single precision, for weightings that
     watch layers, too.
     """

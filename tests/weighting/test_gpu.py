@@ -9,20 +9,19 @@ import torch
 
 from lit_mtrl.training.engine import Engine
 from lit_mtrl.weighting.base import Weighting
-from tests.algos.test_sac import T
-from tests.weighting.test_properties import FILES, make
-from tests.weighting.test_update import make_batch, make_sac
+from tests.helpers.sac import T, make_batch, make_sac
+from tests.helpers.weightings import WEIGHTINGS, make_weighting
 
 pytestmark = pytest.mark.gpu
 
 
-@pytest.fixture(params=[path.stem for path in FILES])
+@pytest.fixture(params=WEIGHTINGS)
 def weighting(request: pytest.FixtureRequest) -> Weighting:
-    return make(request.param, T)
+    return make_weighting(request.param, T)
 
 
 def test_updates_do_not_synchronise(weighting: Weighting) -> None:
-    sac = make_sac(("multi_head", {})).cuda()
+    sac = make_sac().cuda()
     engine = Engine(sac, {"critic": weighting.cuda(), "actor": copy.deepcopy(weighting).cuda()})
     batches = [make_batch(seed).cuda() for seed in range(3)]
     engine.update(batches[0])  # libraries start up

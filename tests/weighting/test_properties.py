@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
-import yaml
-from hydra.utils import get_object
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lit_mtrl.weighting.base import Weighting, cosines
 from lit_mtrl.weighting.pcgrad import PCGrad, orders, project
 from lit_mtrl.weighting.uncertainty import Uncertainty
-from tests.conftest import ROOT
+from tests.helpers.weightings import WEIGHTINGS, make_weighting
 
-FILES = sorted((ROOT / "conf" / "weighting").glob("*.yaml"))
 T = 5
 
 
 def make(name: str, tasks: int = T, **options: object) -> Weighting:
-    values = yaml.safe_load((ROOT / "conf" / "weighting" / f"{name}.yaml").read_text())
-    values = {k: v for k, v in values.items() if k != "name"} | ({"seed": 3} if "seed" in values else {})
-    return get_object(values.pop("_target_"))(tasks, **{**values, **options})
+    return make_weighting(name, tasks, **options)
 
 
 def step(weighting: Weighting, losses: Tensor, gradients: Tensor, after: Tensor | None = None) -> Tensor:
@@ -38,7 +33,7 @@ def step(weighting: Weighting, losses: Tensor, gradients: Tensor, after: Tensor 
     return weights
 
 
-@pytest.fixture(params=[path.stem for path in FILES])
+@pytest.fixture(params=WEIGHTINGS)
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 

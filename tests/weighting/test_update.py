@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from functools import partial
 
 import pytest
 import torch
@@ -13,12 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lit_mtrl.algos.base import Algorithm, Objective
 from lit_mtrl.algos.sac import SAC
-from lit_mtrl.critics.scalar import ScalarCritic
 from lit_mtrl.nets import tape as tape_module
 from lit_mtrl.nets.ensemble import Ensemble
 from lit_mtrl.nets.layers import Dense
 from lit_mtrl.nets.tape import Tape
-from lit_mtrl.policies.tanh_gaussian import TanhGaussian
 from lit_mtrl.training.engine import Engine
 from lit_mtrl.weighting.base import GramianWeighting
 from lit_mtrl.weighting.cagrad import CAGrad
@@ -29,9 +26,8 @@ from lit_mtrl.weighting.mean import Mean
 from lit_mtrl.weighting.pcgrad import PCGrad
 from lit_mtrl.weighting.uncertainty import Uncertainty
 from lit_mtrl.weighting.upgrad import UPGrad
-from tests.algos.test_sac import ACT, OBS, T
-from tests.algos.test_sac import make_batch as double_batch
-from tests.nets.test_nets import CASES, maker
+from tests.helpers.nets import CASES, maker, name_of
+from tests.helpers.sac import PLAIN, T, make_batch, make_sac
 
 
 class ReadsAndAverages(GramianWeighting):
@@ -43,25 +39,6 @@ class ReadsAndAverages(GramianWeighting):
         return torch.full_like(losses, 1 / self.num_tasks)
 
 
-def make_sac(case: tuple[str, dict], **sac_options: object) -> SAC:
-    name, options = case
-
-    def network(in_dim: int, out_dim: int, num_tasks: int, head_bound: float) -> nn.Module:
-        values = {"in_dim": in_dim, "out_dim": out_dim, "num_tasks": num_tasks, "head_bound": head_bound}
-        return maker(name, {k: v for k, v in options.items() if k not in ("tasks", "parameter_sets")} | more)(**values)
-
-    more = {"tasks": options["tasks"][:T]} if "tasks" in options else {}
-    more |= {"parameter_sets": T} if "parameter_sets" in options else {}
-    torch.manual_seed(0)
-    return SAC(partial(TanhGaussian, network), partial(ScalarCritic, network), OBS, ACT, T, **sac_options)  # pyright: ignore
-
-
-def make_batch(seed: int) -> TensorDict:
-    batch = double_batch(seed).float()
-    batch["next", "terminated"] = double_batch(seed)["next", "terminated"]
-    return batch
-
-
 def updated(sac: SAC, weightings: dict | None, updates: int = 3) -> list[Tensor]:
     torch.manual_seed(1)
     engine = Engine(sac, weightings)
@@ -70,7 +47,7 @@ def updated(sac: SAC, weightings: dict | None, updates: int = 3) -> list[Tensor]
     return [p.detach() for p in sac.parameters()]
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_the_mean_through_this_path_is_bit_identical(case: tuple[str, dict]) -> None:
     """Reading the Gramian changes nothing that is computed, and `Mean` is the plain mean of the losses."""
 
@@ -106,7 +83,7 @@ def test_the_mean_through_this_path_is_bit_identical(case: tuple[str, dict]) -> 
 @pytest.mark.parametrize("shared_only", [False, True])
 def test_task_gradients_of_sacs_losses(shared_only: bool, options: dict) -> None:
     """The Gramians that weightings see against one backward pass per task of the very losses."""
-    sac = make_sac(("multi_head", {}), **options)
+    sac = make_sac(PLAIN, **options)
     names, jacobians = {id(p): name for name, p in sac.named_parameters()}, []
 
     def spy(loss, part: str):
@@ -140,7 +117,7 @@ def test_task_gradients_of_sacs_losses(shared_only: bool, options: dict) -> None
 
 
 def test_losses_again_are_of_the_same_noise_and_targets() -> None:
-    sac = make_sac(("multi_head", {}))
+    sac = make_sac(PLAIN)
     batch = make_batch(0)
     sac.draw(batch)
     for loss in (sac.critic_loss, sac.actor_loss):
@@ -152,7 +129,7 @@ def test_losses_again_are_of_the_same_noise_and_targets() -> None:
 
 
 def test_famo_compares_the_losses_before_and_after_the_step() -> None:
-    sac = make_sac(("multi_head", {}))
+    sac = make_sac(PLAIN)
     weighting, seen = FAMO(T), []
     weighting.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()))
     learn = weighting.learn
@@ -177,7 +154,7 @@ def test_famo_compares_the_losses_before_and_after_the_step() -> None:
 
 def test_the_temperature_sees_the_actor_before_its_step() -> None:
     """With the actor's losses evaluated again after it, too."""
-    sac = make_sac(("multi_head", {}))
+    sac = make_sac(PLAIN)
     other = copy.deepcopy(sac)
 
     class EqualButAgain(FAMO):
@@ -192,7 +169,7 @@ def test_the_temperature_sees_the_actor_before_its_step() -> None:
 
 def test_masked_tasks_are_nothing_to_a_weighting_of_losses() -> None:
     """Mask-out sets a loss to zero: that task gets no weight, its logit rests, and no one is blamed for it."""
-    sac = make_sac(("multi_head", {}), mask_out=20.0)
+    sac = make_sac(PLAIN, mask_out=20.0)
     weighting = FAMO(T, weight_decay=0.0)
     engine = Engine(sac, {"critic": weighting})
     batch = make_batch(0)
