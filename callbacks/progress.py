@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from lit_mtrl.data.module import DataModule
 from lit_mtrl.training.agent import Agent
+from lit_mtrl.training.callback import Callback
 
 SHOWN = {
     "updates/s": ("speed/updates_per_second", 0),
@@ -20,7 +21,7 @@ SHOWN = {
 TERMINAL_SECONDS, FILE_SECONDS = 0.5, 30
 
 
-class Progress(lightning.Callback):
+class Progress(Callback):
     """Frames and time left, frames/s, updates/s, training and evaluation success; one line per half minute where there
     is no terminal.
 
@@ -28,6 +29,7 @@ class Progress(lightning.Callback):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.bar: tqdm | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Agent) -> None:
