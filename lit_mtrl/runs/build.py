@@ -16,7 +16,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.algos.base import Algorithm
-from lit_mtrl.config.instantiate import make
+from lit_mtrl.config.instantiate import find_class, make
 from lit_mtrl.core import files
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.processes import cores
@@ -34,6 +34,12 @@ log = logging.getLogger("lit_mtrl")
 def build_suite(cfg: DictConfig) -> Suite:
     """The environment suite of ``benchmark`` and ``env``."""
     return make(cfg.env, Suite, "env", skip=("copies", "stagger"), tasks=task_names(cfg.benchmark.tasks), seed=cfg.seed)
+
+
+def score_of(cfg: DictConfig) -> str:
+    """What runs of this configuration are judged by: ``success`` or ``return``, as the suite's class has it."""
+    name = cfg.env["_target_"]
+    return find_class(name, Suite, f"env._target_={name}").score  # pyright: ignore[reportAbstractUsage]
 
 
 def build_algorithm(cfg: DictConfig, suite: Suite) -> Algorithm:

@@ -34,6 +34,7 @@ from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.processes import claim, denied, die_with_parent
 from lit_mtrl.core.tables import safe_cell, to_json
 from lit_mtrl.core.text import NAME_BYTES
+from lit_mtrl.runs.build import score_of
 from lit_mtrl.runs.folder import frames_done, require_idle, require_writable
 from lit_mtrl.runs.match import composed
 from lit_mtrl.runs.tags import PARENTS
@@ -120,7 +121,7 @@ def combinations(configs: Sequence[str], overrides: Sequence[str]) -> list[list[
 
 
 def job(_: DictConfig) -> float | None:
-    """One combination, in a process of its own; its final evaluation success, which a sweeper that searches maximises."""
+    """One combination, in a process of its own; its final evaluation score, which a sweeper that searches maximises."""
     sweep = json.loads(os.environ[SWEEP])
     chosen = {_key(text): str(text).partition("=")[2] for text in HydraConfig.get().overrides.task}
     own: list[str] = sweep["overrides"]  # in their order, which matters
@@ -129,7 +130,7 @@ def job(_: DictConfig) -> float | None:
     done = frames_done(cfg)
     if done >= cfg.frames and not ("_target_" in cfg.logger and unsent(Path(cfg.output_dir))):
         print(f"{cfg.output_dir}: finished, skipped", flush=True)  # noqa: T201
-        return final_success(cfg)
+        return final_score(cfg)
     configs, overrides = split_experiment(sweep["configs"], overrides)
     command = [sys.executable, "-m", "lit_mtrl", "fit", *overrides, f"run_name={quoted(cfg.run_name)}"]
     for config in configs:
@@ -139,7 +140,7 @@ def job(_: DictConfig) -> float | None:
         process = subprocess.Popen(command, env=environment, preexec_fn=partial(die_with_parent, gently=True))
         if process.wait():
             raise subprocess.CalledProcessError(process.returncode, command)
-    return final_success(cfg)
+    return final_score(cfg)
 
 
 @contextmanager
@@ -172,15 +173,17 @@ def visible_gpus() -> list[str]:
     return named[:count] if named != [""] else [str(index) for index in range(count)]
 
 
-def final_success(cfg: DictConfig) -> float | None:
-    """Mean success over tasks at a run's last evaluation, None if it has none, or its ``eval.csv`` cannot be read."""
-    path = Path(cfg.output_dir) / "eval.csv"
+def final_score(cfg: DictConfig) -> float | None:
+    """Mean over tasks of the suite's score, success or return, at a run's last evaluation; None if it has none, or its
+    ``eval.csv`` cannot be read.
+    """
+    path, score = Path(cfg.output_dir) / "eval.csv", score_of(cfg)
     try:
         with path.open(newline="") as file:
-            rows = [(int(row["frames"]), float(row["success"])) for row in csv.DictReader(file)]
+            rows = [(int(row["frames"]), float(row[score])) for row in csv.DictReader(file)]
     except (OSError, KeyError, TypeError, ValueError, csv.Error):
         return None
-    last = [success for frames, success in rows if frames == rows[-1][0]]
+    last = [value for frames, value in rows if frames == rows[-1][0]]
     return sum(last) / len(last) if last else None
 
 
@@ -299,12 +302,12 @@ def _open_parents(cfgs: Sequence[DictConfig], command: str) -> list[Any]:
 
 
 def _log_summary(parent: Any, cfgs: Sequence[DictConfig]) -> None:
-    """``sweep.csv``: every run with its frames and final success."""
+    """``sweep.csv``: every run with its frames and final success, or final return."""
     path = Path(parent.folder) / "sweep.csv"
-    rows = [(cfg.run_name, frames_done(cfg), cfg.frames, final_success(cfg)) for cfg in cfgs]
+    rows = [(cfg.run_name, frames_done(cfg), cfg.frames, final_score(cfg)) for cfg in cfgs]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         csv.writer(file).writerows(
-            [("run", "frames", "budget", "success"), *([safe_cell(cell) for cell in row] for row in rows)]
+            [("run", "frames", "budget", "/".join(sorted({score_of(cfg) for cfg in cfgs}))), *([safe_cell(cell) for cell in row] for row in rows)]
         )
     parent.log_artifact(path)

@@ -203,9 +203,9 @@ def test_frames_of_a_damaged_checkpoint(tmp_path: Path, monkeypatch: pytest.Monk
 )
 def test_an_evaluation_that_cannot_be_read(text: str, tmp_path: Path) -> None:
     cfg = compose(["debug"], [f"output_dir={tmp_path}"])
-    assert multirun.final_success(cfg) is None
+    assert multirun.final_score(cfg) is None
     (tmp_path / "eval.csv").write_bytes(text.encode("latin-1"))
-    assert multirun.final_success(cfg) is None
+    assert multirun.final_score(cfg) is None
 
 
 def test_deleted_keys_reach_every_job(jobs) -> None:
@@ -247,13 +247,13 @@ def test_sweeps_that_cannot_be_are_one_line(jobs, overrides: tuple[str, ...], te
     assert "\n" not in str(error.value)
 
 
-def test_final_success_is_the_mean_of_the_last_evaluation(tmp_path: Path) -> None:
+def test_final_score_is_the_mean_of_the_last_evaluation(tmp_path: Path) -> None:
     cfg = compose(["debug"], [f"output_dir={tmp_path}"])
-    assert multirun.final_success(cfg) is None
+    assert multirun.final_score(cfg) is None
     (tmp_path / "eval.csv").write_text("frames,task,success\n")
-    assert multirun.final_success(cfg) is None
+    assert multirun.final_score(cfg) is None
     (tmp_path / "eval.csv").write_text("frames,task,success\n1,a,0.0\n1,b,0.0\n2,a,1.0\n2,b,0.5\n")
-    assert multirun.final_success(cfg) == 0.75
+    assert multirun.final_score(cfg) == 0.75
 
 
 @pytest.fixture
