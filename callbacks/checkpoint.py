@@ -27,7 +27,7 @@ from lit_mtrl.core.manifest import replay_folder, write_manifest
 from lit_mtrl.core.ranks import Ranks
 from lit_mtrl.core.tables import summary
 from lit_mtrl.data.module import DataModule
-from lit_mtrl.evaluation.evaluator import PENDING, read_success
+from lit_mtrl.evaluation.evaluator import PENDING, read_scores
 from lit_mtrl.training.agent import Agent
 from lit_mtrl.training.callback import Callback
 from lit_mtrl.training.checkpoint import keep, load
@@ -35,7 +35,8 @@ from lit_mtrl.training.checkpoint import keep, load
 
 class Checkpoint(Callback, LightningCheckpoint):  # Lightning's, so that it adds none of its own, and calls it last
     """In the run's folder: ``checkpoints/last.ckpt`` and ``checkpoints/last/`` every ``every_epochs`` epochs and at the
-    end, ``checkpoints/best.ckpt`` whenever the mean evaluation success is the best so far.
+    end, ``checkpoints/best.ckpt`` whenever the evaluation is the best so far: the mean over tasks
+    of the suite's score, success or return.
 
     At the end both checkpoints go to every logger that takes artifacts.
     """
@@ -50,7 +51,7 @@ class Checkpoint(Callback, LightningCheckpoint):  # Lightning's, so that it adds
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Agent) -> None:
         if trainer.is_global_zero:
-            self._look_back(self.folder(trainer), pl_module.frames)
+            self._look_back(self.folder(trainer), pl_module.frames, _score(trainer))
         self.best, self._pending = trainer.strategy.broadcast((self.best, self._pending))
         self._settle(trainer)
 
@@ -60,7 +61,7 @@ class Checkpoint(Callback, LightningCheckpoint):  # Lightning's, so that it adds
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Agent) -> None:
         self._settle(trainer)
         folder = self.folder(trainer) / "checkpoints"
-        score = float(trainer.callback_metrics.get("eval/success", float("-inf")))
+        score = float(trainer.callback_metrics.get(f"eval/{_score(trainer)}", float("-inf")))
         improved = score > self.best
         self.best = max(self.best, score)
         evaluating = _evaluating(trainer) == pl_module.frames
@@ -95,7 +96,7 @@ class Checkpoint(Callback, LightningCheckpoint):  # Lightning's, so that it adds
             return
         if trainer.is_global_zero:
             folder = self.folder(trainer)
-            score = _mean(read_success(folder / "eval.csv")[self._pending])
+            score = _mean(read_scores(folder / "eval.csv", _score(trainer))[self._pending])
             if score > self.best:
                 self.best = score
                 (folder / "checkpoints" / PENDING).replace(folder / "checkpoints" / "best.ckpt")
@@ -103,7 +104,7 @@ class Checkpoint(Callback, LightningCheckpoint):  # Lightning's, so that it adds
                 (folder / "checkpoints" / PENDING).unlink()
         self.best, self._pending = trainer.strategy.broadcast(self.best), None
 
-    def _look_back(self, folder: Path, done: int) -> None:
+    def _look_back(self, folder: Path, done: int, score: str) -> None:
         """What a run that is continued at ``done`` frames has left."""
         pending = folder / "checkpoints" / PENDING
         for unfinished in pending.parent.glob("best.ckpt*.new"):
@@ -114,7 +115,7 @@ class Checkpoint(Callback, LightningCheckpoint):  # Lightning's, so that it adds
                 pending.unlink()
             else:
                 self._pending = frames
-        scores = read_success(folder / "eval.csv")
+        scores = read_scores(folder / "eval.csv", score)
         # An evaluation may have come after the checkpoint was written.
         self.best = max([self.best, *(_mean(scores[frames]) for frames in scores if frames != self._pending)])
 
@@ -125,9 +126,13 @@ def _evaluating(trainer: lightning.Trainer) -> int | None:
     return None if frames is None else int(frames)
 
 
-def _mean(success: list[float]) -> float:
-    """As ``eval/success`` has it, in single precision."""
-    return float(torch.tensor(sum(success) / len(success)))
+def _score(trainer: lightning.Trainer) -> str:
+    return trainer.datamodule.suite.score  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _mean(scores: list[float]) -> float:
+    """As ``eval/<score>`` has it, in single precision."""
+    return float(torch.tensor(sum(scores) / len(scores)))
 
 
 def _sums(module: DataModule, sidecar: Path, ranks: Ranks) -> dict[str, Sum]:

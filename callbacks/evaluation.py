@@ -18,7 +18,7 @@ from lit_mtrl.core.ranks import Ranks
 from lit_mtrl.core.suggest import unknown
 from lit_mtrl.core.tables import append_rows, keep_rows_until
 from lit_mtrl.envs.base import Suite
-from lit_mtrl.evaluation.evaluator import PENDING, Episodes, Evaluator, Job, read_success
+from lit_mtrl.evaluation.evaluator import PENDING, Episodes, Evaluator, Job, read_scores
 from lit_mtrl.evaluation.official import OfficialEvaluator
 from lit_mtrl.policies.base import Policy
 from lit_mtrl.training.agent import Agent
@@ -27,6 +27,8 @@ from lit_mtrl.training.checkpoint import load
 from lit_mtrl.training.weights import load_algorithm
 
 COLUMNS = ("task", "success", "return", "length")
+DIGITS = {"success": (3, 2), "return": (1, 1)}
+"""Of a score in the log: of the mean over tasks, and of one task."""
 PROTOCOLS = {"every_goal": Evaluator, "official": OfficialEvaluator}
 LONG = 1.0
 """Seconds; training that waits longer for an evaluation in the background says so."""
@@ -46,8 +48,10 @@ class _Pending:
 class Evaluation(Callback):
     """Every ``every_epochs`` epochs and at the end: one row per task in ``eval.csv``, and ``eval/*`` to the loggers.
 
-    ``trainer.callback_metrics["eval/success"]`` hands the mean success to other callbacks; ``time/evaluation`` is the
-    time that training was held up. Several ranks share the episodes out; all get the result.
+    The suite's score (success or return) goes to the loggers per task, too, and
+    ``trainer.callback_metrics["eval/<score>"]`` hands its mean over tasks to other callbacks. Of a suite that is judged
+    by return no success is logged; it is 0 in ``eval.csv``. ``time/evaluation`` is the time that training was held up.
+    Several ranks share the episodes out; all get the result.
 
     In the background a copy of the weights is evaluated while training goes on, one at a time: an evaluation that is
     due waits for the one before, and the last for its own result. Results carry the frames of the copy. While one is
@@ -173,17 +177,23 @@ class Evaluation(Callback):
         """``held``: seconds for which training was held up; ``seconds`` that the evaluation took."""
         if trainer.is_global_zero:
             append_rows(self.folder(trainer) / "eval.csv", [{"frames": frames, **row} for row in rows])
+        score = trainer.datamodule.suite.score  # pyright: ignore[reportAttributeAccessIssue]
         metrics = {"eval/" + key: sum(row[key] for row in rows) / len(rows) for key in COLUMNS[1:]}
-        metrics.update({f"eval/success/{row['task']}": row["success"] for row in rows})
+        if score != "success":
+            del metrics["eval/success"]
+        metrics.update({f"eval/{score}/{row['task']}": row[score] for row in rows})
         metrics["time/evaluation"] = held
         self.log_metrics(trainer, metrics, frames)
-        trainer.callback_metrics["eval/success"] = torch.tensor(metrics["eval/success"])
+        trainer.callback_metrics[f"eval/{score}"] = torch.tensor(metrics[f"eval/{score}"])
+        of_mean, of_task = DIGITS[score]
         log.info(
-            "%s frames: evaluation success %.3f in %.0f s (%s)",
+            "%s frames: evaluation %s %.*f in %.0f s (%s)",
             f"{frames:,}",
-            metrics["eval/success"],
+            score,
+            of_mean,
+            metrics[f"eval/{score}"],
             seconds,
-            " ".join(f"{row['task']} {row['success']:.2f}" for row in rows),
+            " ".join(f"{row['task']} {row[score]:.{of_task}f}" for row in rows),
         )
 
 
@@ -192,7 +202,7 @@ def _lost(folder: Path, agent: Agent) -> bool:
     if not (folder / "checkpoints" / PENDING).exists():
         return False
     frames = load(folder / "checkpoints" / PENDING, "--resume")["lit_mtrl"]["frames"]
-    complete = len(read_success(folder / "eval.csv").get(frames, [])) == len(agent.tasks)
+    complete = len(read_scores(folder / "eval.csv", "success").get(frames, [])) == len(agent.tasks)
     return not complete and frames <= agent.frames
 
 
