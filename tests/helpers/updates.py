@@ -48,7 +48,13 @@ def assert_close(got: dict, want: dict, rtol: float) -> None:
 UPDATES, SAMPLES = 6, 4
 
 
-class Toy(Algorithm):
+class Losses(Algorithm):
+    """An algorithm that is never acted with."""
+
+    policy: Any = None
+
+
+class Toy(Losses):
     """Two parameters per task; the second objective's loss reaches both, but moves only its own."""
 
     def __init__(self, clip: float | None = None, every: int = 1):

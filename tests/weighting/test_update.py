@@ -10,7 +10,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lit_mtrl.algos.base import Algorithm, Objective
+from lit_mtrl.algos.base import Objective
 from lit_mtrl.algos.sac import SAC
 from lit_mtrl.nets import tape as tape_module
 from lit_mtrl.nets.ensemble import Ensemble
@@ -28,6 +28,7 @@ from lit_mtrl.weighting.uncertainty import Uncertainty
 from lit_mtrl.weighting.upgrad import UPGrad
 from tests.helpers.nets import CASES, maker, name_of
 from tests.helpers.sac import PLAIN, T, make_batch, make_sac
+from tests.helpers.updates import Losses
 
 
 class ReadsAndAverages(GramianWeighting):
@@ -212,7 +213,7 @@ def test_no_jacobian_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen.size <= size * width * width
 
 
-class Conflict(Algorithm):
+class Conflict(Losses):
     """Two losses of (x, y), both start at (0, 0): 50 (x - 1)^2 + (y - 1)^2 / 2 and (x + 1)^2 / 2 + (y - 1)^2 / 2.
 
     There the gradients are (-100, -1) and (1, -1): opposite along x, where the first is a hundred times longer, and
@@ -341,7 +342,7 @@ def test_conflict_dwa_prefers_the_task_that_falls_less() -> None:
     assert weights[1] > weights[0] + 0.01
 
 
-class Kink(Algorithm):
+class Kink(Losses):
     """The first loss is finite, its gradient is not."""
 
     def __init__(self):
