@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -35,12 +35,25 @@ from lit_mtrl.policies.base import Policy
 
 
 class SAC(Algorithm):
-    """Soft actor-critic with one temperature per task (``shared_temperature`` for a single one).
+    """Soft actor-critic with one temperature per task.
 
-    ``actor``, ``critic``: factories called with ``obs_dim, action_dim, num_tasks``. ``task_weights``: weigh both losses
-    by T softmax(-log alpha), detached (Yang et al., 2020, section 4.3). ``log_alpha_min``, ``log_alpha_max``: log alpha
-    is kept between them. ``mask_out``: the threshold of mask-out, None for none. ``shared_lr``: learning rate of what
-    actor and critics share.
+    actor, critic: factories called with ``obs_dim, action_dim, num_tasks``; ``actor`` also with ``action_dims``, where
+        that is given.
+    obs_dim, action_dim: numbers of an observation and of an action, of the largest task.
+    num_tasks: T.
+    gamma: discount.
+    tau: step of the target critics per update.
+    actor_lr, critic_lr, temperature_lr: learning rates.
+    shared_lr: that of what actor and critics share.
+    adam_eps: of Adam; larger than its default, as in McLean et al.
+    max_grad_norm: joint norm to which the actor's gradient is clipped, and that of all critics; None for no clipping.
+    initial_temperature: alpha at the start.
+    target_entropy: None for minus each task's number of actions.
+    shared_temperature: one alpha for all tasks.
+    task_weights: weigh both losses by T softmax(-log alpha), detached (Yang et al., 2020, section 4.3).
+    log_alpha_min, log_alpha_max: log alpha is kept between them; None for no bound.
+    mask_out: the threshold of mask-out (NOTE 6), None for none.
+    action_dims: each task's own number of actions; None where all have ``action_dim``.
     """
 
     parts = ("actor", "critic")
@@ -48,6 +61,7 @@ class SAC(Algorithm):
     actor: Policy
     critic: Critic
     log_alpha: nn.Parameter
+    target_entropy: float | Tensor
 
     def __init__(
         self,
@@ -72,6 +86,7 @@ class SAC(Algorithm):
         log_alpha_max: float | None = None,
         mask_out: float | None = None,
         shared_lr: float = 3e-4,
+        action_dims: Sequence[int] | None = None,
     ):
         super().__init__()
         require(0 <= gamma < 1, f"algo.gamma={gamma}: the discount lies in [0, 1)")
@@ -87,7 +102,8 @@ class SAC(Algorithm):
             f"algo.initial_temperature={initial_temperature}: its logarithm lies outside [{low}, {high}]",
         )
         sizes = dict(obs_dim=obs_dim, action_dim=action_dim, num_tasks=num_tasks)
-        self.actor, self.critic = actor(**sizes), critic(**sizes)
+        own = {} if action_dims is None else {"action_dims": action_dims}
+        self.actor, self.critic = actor(**sizes, **own), critic(**sizes)
         self.shared = share(self.actor, self.critic)
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
         share(self.critic, self.target)
@@ -97,7 +113,10 @@ class SAC(Algorithm):
         self.gamma, self.tau = gamma, tau
         self.actor_lr, self.critic_lr, self.temperature_lr = actor_lr, critic_lr, temperature_lr
         self.adam_eps, self.max_grad_norm = adam_eps, max_grad_norm
-        self.target_entropy = -float(action_dim) if target_entropy is None else target_entropy
+        if target_entropy is None and action_dims is not None:
+            self.register_buffer("target_entropy", -torch.tensor(action_dims, dtype=torch.float), persistent=False)
+        else:
+            self.target_entropy = -float(action_dim) if target_entropy is None else target_entropy
         self.task_weights, self.mask_out = task_weights, mask_out
         self.log_alpha_range = (
             None if log_alpha_min is None and log_alpha_max is None else (log_alpha_min, log_alpha_max)

@@ -30,7 +30,7 @@ KEYS: dict[str, Kind] = {
     "output_dir": Folder(),
     "benchmark.name": Name(),
     "benchmark.tasks": Tasks(),
-    "env.horizon": Whole(low=1, high=1_000_000),
+    "env.horizon": Whole(low=0, high=1_000_000),
     "env.goals": Whole(low=1, high=10_000),
     "env.rewards": Choice(of=("v2", "v1")),
     "collector.copies": Whole(low=1, high=4096),

@@ -10,7 +10,6 @@ NOTE 3: the goal is visible (``partially_observable=False``), as in the official
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from lit_mtrl.core.errors import require
 from lit_mtrl.core.suggest import unknown
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.envs.benchmarks import BENCHMARKS, MT50
+from lit_mtrl.envs.mujoco import import_mujoco
 
 if TYPE_CHECKING:
     import gymnasium
@@ -72,7 +72,7 @@ class MetaWorld(Suite):
 
     def official_vector(self, in_processes: bool) -> gymnasium.vector.VectorEnv:
         """The same tasks behind Meta-World's own wrappers, one environment per task, as ``gym.make_vec`` builds them."""
-        _import_mujoco()
+        import_mujoco()
         import gymnasium
         import metaworld
 
@@ -134,26 +134,10 @@ class MetaWorldTask:
 
 
 def _task_class(name: str) -> type[SawyerXYZEnv]:
-    _import_mujoco()
+    import_mujoco()
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
     return ALL_V3_ENVIRONMENTS[f"{name}-v3"]
-
-
-def _import_mujoco() -> None:
-    """Also where the library that MUJOCO_GL names is missing: here nothing is drawn."""
-    try:
-        import mujoco
-    except Exception:  # PyOpenGL fails in many ways
-        wanted = os.environ.get("MUJOCO_GL")
-        os.environ["MUJOCO_GL"] = "disabled"
-        try:
-            import mujoco  # noqa: F401
-        finally:
-            if wanted is None:
-                del os.environ["MUJOCO_GL"]
-            else:
-                os.environ["MUJOCO_GL"] = wanted
 
 
 def _draw_goals(tasks: Sequence[str], number: int, seed: int) -> list[NDArray]:

@@ -2,7 +2,7 @@
 
 All tasks begin together after seeding, so all are truncated, and reset, in the same step ever after. **Staggering**
 spreads this: it shortens the first episode after seeding of environment i of N (in the whole suite, task by task) to
-``ceil((i + 1) / N * horizon)`` steps, at least one. Later episodes have the full horizon and so straddle the iterations
+``ceil((i + 1) / N * horizon)`` steps of its task, at least one. Later episodes have the full horizon and so straddle the iterations
 in which others end; the first ones are shorter than their statistics lead one to expect.
 """
 
@@ -41,7 +41,8 @@ class VectorEnv(EnvBase):
         super().__init__(device="cpu", batch_size=[len(rows)])
         self.suite, self._rows = suite, rows
         self._open()
-        first = [first_horizon(suite, task, copy, copies) if stagger else suite.horizon for task, copy in rows]
+        self._horizons = [suite.horizons[task] for task, _ in rows]
+        first = [first_horizon(suite, task, copy, copies) for task, copy in rows] if stagger else self._horizons
         self._first = np.array(first)
         self._limit = self._first.copy()
         self._task = torch.tensor([task for task, _ in rows])
@@ -71,22 +72,24 @@ class VectorEnv(EnvBase):
     def _open(self) -> None:
         """Build the environments of ``self._rows``."""
         self._envs = [self.suite.make(task) for task, _ in self._rows]
+        self._obs_dims = [self.suite.obs_dims[task] for task, _ in self._rows]
+        self._action_dims = [self.suite.action_dims[task] for task, _ in self._rows]
 
     def _seed(self, seed: int) -> None:
         """Every row's random stream from here on."""
         self._rngs = [np.random.default_rng((seed, task, copy)) for task, copy in self._rows]
 
     def _begin(self, rows: Sequence[int], obs: NDArray) -> None:
-        """New episodes in ``rows``; writes their first observations into ``obs [rows, d]``."""
+        """New episodes in ``rows``; writes their first observations into ``obs [rows, d]``, zero behind their sizes."""
         for i in rows:
-            obs[i] = self._envs[i].reset(int(self._rngs[i].integers(self.suite.num_goals)))
+            obs[i, : self._obs_dims[i]] = self._envs[i].reset(int(self._rngs[i].integers(self.suite.num_goals)))
 
     def _advance(self, actions: NDArray, obs: NDArray, reward: NDArray, terminated: NDArray) -> None:
-        """One step of every row; writes into ``obs [rows, d]``, ``reward [rows, 1]`` and ``terminated [rows, 1]``, and
-        latches successes.
+        """One step of every row; writes into ``obs [rows, d]``, zero at first, ``reward [rows, 1]`` and ``terminated
+        [rows, 1]``, and latches successes.
         """
-        for i, env in enumerate(self._envs):
-            obs[i], reward[i], terminated[i], success = env.step(actions[i])
+        for i, (env, seen, used) in enumerate(zip(self._envs, self._obs_dims, self._action_dims, strict=True)):
+            obs[i, :seen], reward[i], terminated[i], success = env.step(actions[i, :used])
             self._success[i] |= success
 
     def _shut(self) -> None:
@@ -108,7 +111,7 @@ class VectorEnv(EnvBase):
         self._begin(rows, obs)
         for i in rows:
             self._return[i], self._length[i], self._success[i] = 0, 0, False
-            self._limit[i] = self.suite.horizon if self._begun else self._first[i]
+            self._limit[i] = self._horizons[i] if self._begun else self._first[i]
         return self._out(obs, {key: torch.zeros(len(self._rows), 1, dtype=torch.bool) for key in FLAGS})
 
     def step_and_maybe_reset(self, tensordict: TensorDictBase) -> tuple[TensorDictBase, TensorDictBase]:
@@ -126,7 +129,7 @@ class VectorEnv(EnvBase):
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
         actions = tensordict[ACTION].numpy()
         n = len(self._rows)
-        obs = np.empty((n, self.suite.obs_dim), np.float32)
+        obs = np.zeros((n, self.suite.obs_dim), np.float32)
         reward = np.empty((n, 1), np.float32)
         terminated = np.empty((n, 1), bool)
         self._advance(actions, obs, reward, terminated)
@@ -161,7 +164,7 @@ def _true(flags: torch.Tensor) -> list[int]:
 
 
 def first_horizon(suite: Suite, task: int, copy: int, copies: int) -> int:
-    """Steps of the first episode of a staggered environment: at least 1; the suite's last environment has the whole
+    """Steps of the first episode of a staggered environment: at least 1; the suite's last environment has its whole
     horizon.
     """
-    return math.ceil((task * copies + copy + 1) / (len(suite.tasks) * copies) * suite.horizon)
+    return math.ceil((task * copies + copy + 1) / (len(suite.tasks) * copies) * suite.horizons[task])

@@ -61,32 +61,38 @@ class Player:
     def __init__(self, suite: Suite, parts: Sequence[Part], actor: Policy):
         self.suite, self.parts, self.actor = suite, parts, actor
         self.envs: list[TaskEnv] = [suite.make(part.task) for part in parts]
+        self._obs_dims = [suite.obs_dims[part.task] for part in parts]
+        self._action_dims = [suite.action_dims[part.task] for part in parts]
+        self._horizons = [suite.horizons[part.task] for part in parts]
+        self._until_success = suite.score == "success"
 
     @torch.inference_mode()
     def play(self) -> list[NDArray]:
         """Success, return and length ``[3, episodes]`` of each part; the parts advance together so that the policy is
-        batched.
+        batched. Success is that of any step.
         """
         parts, goals = self.parts, self.suite.num_goals
         out = [np.zeros((3, part.stop - part.first), np.float32) for part in parts]
         episode = [part.first for part in parts]
-        first = [env.reset(at % goals) for env, at in zip(self.envs, episode, strict=True)]
-        obs = np.stack(first).astype(np.float32)
+        obs = np.zeros((len(parts), self.suite.obs_dim), np.float32)  # of smaller tasks with zeros at the end
+        for i, env in enumerate(self.envs):
+            obs[i, : self._obs_dims[i]] = env.reset(episode[i] % goals)
         task = torch.tensor([part.task for part in parts])
         playing = list(range(len(parts)))
         while playing:
             actions = self.actor.mode(torch.from_numpy(obs[playing]), task[playing]).numpy()
             for i, action in zip(list(playing), actions, strict=True):
-                obs[i], reward, terminated, success = self.envs[i].step(action)
+                seen, used = self._obs_dims[i], self._action_dims[i]
+                obs[i, :seen], reward, terminated, success = self.envs[i].step(action[:used])
                 result = out[i][:, episode[i] - parts[i].first]
                 result += (0, reward, 1)
-                if success or terminated or result[2] >= self.suite.horizon:
-                    result[0] = success
+                result[0] = max(result[0], success)
+                if terminated or result[2] >= self._horizons[i] or (success and self._until_success):
                     episode[i] += 1
                     if episode[i] == parts[i].stop:
                         playing.remove(i)
                     else:
-                        obs[i] = self.envs[i].reset(episode[i] % goals)
+                        obs[i, :seen] = self.envs[i].reset(episode[i] % goals)
         return out
 
     def close(self) -> None:

@@ -93,7 +93,7 @@ class ActingPolicy(nn.Module):
         shape = (*obs.shape[:-1], self.policy.action_dim)
         generator = self._noise(task)
         if self.phase.item() == RANDOM:
-            return td.set(ACTION, torch.rand(shape, generator=generator) * 2 - 1)
+            return td.set(ACTION, self.policy.own(torch.rand(shape, generator=generator) * 2 - 1, task))
         noise = torch.randn(shape, generator=generator)
         if self._complete:
             by_task = (self.policy.num_tasks, -1)

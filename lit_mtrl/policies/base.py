@@ -36,3 +36,7 @@ class Policy(nn.Module, ABC):
     def log_prob(self, obs: Tensor, action: Tensor, task: Tensor | None = None) -> Tensor:
         """The log-density ``[*batch]`` of given actions, for on-policy methods; not every policy has one."""
         raise NotImplementedError(f"{type(self).__name__} has no log_prob")
+
+    def own(self, actions: Tensor, task: Tensor | None = None) -> Tensor:
+        """``actions [*batch, action]`` with zeros where a task has none, for suites whose tasks have fewer than others."""
+        return actions

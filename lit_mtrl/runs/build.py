@@ -40,7 +40,7 @@ def build_suite(cfg: DictConfig) -> Suite:
 def build_algorithm(cfg: DictConfig, suite: Suite) -> Algorithm:
     """The algorithm with freshly initialised networks; seed PyTorch first."""
     parts: Any = {part: _factory(cfg, part) for part in algorithm_class(cfg).parts}
-    return make(cfg.algo, Algorithm, "algo", **parts, **_sizes(suite))
+    return make(cfg.algo, Algorithm, "algo", **parts, **_sizes(suite), **_own_actions(suite))
 
 
 def algorithm_class(cfg: DictConfig) -> type[Algorithm]:
@@ -99,7 +99,9 @@ def build_weightings(cfg: DictConfig, suite: Suite) -> dict[str, Weighting]:
 
 
 def build_part(cfg: DictConfig, part: str, suite: Suite) -> torch.nn.Module:
-    """One of the algorithm's parts alone, such as its actor."""
+    """One of the algorithm's parts alone, such as its actor, to be counted: it does not know which tasks have fewer
+    actions.
+    """
     return _factory(cfg, part)(**_sizes(suite))
 
 
@@ -180,6 +182,12 @@ def _environment(devices: int) -> list[Any]:
 
 def _sizes(suite: Suite) -> dict[str, Any]:
     return dict(obs_dim=suite.obs_dim, action_dim=suite.action_dim, num_tasks=len(suite.tasks))
+
+
+def _own_actions(suite: Suite) -> dict[str, Any]:
+    """``action_dims``, each task's own number of actions, where tasks differ; nothing where they do not."""
+    dims = list(suite.action_dims)
+    return {} if set(dims) == {suite.action_dim} else {"action_dims": dims}
 
 
 def _factory(cfg: DictConfig, part: str) -> partial:
