@@ -9,13 +9,13 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.helpers.processes import lit_mtrl
+from tests.helpers.command import run
+from tests.helpers.processes import environment
 from tests.helpers.users import become_nobody
 
 
@@ -42,9 +42,16 @@ def no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
-    """``cli("fit", ...)`` runs ``python -m lit_mtrl`` in an empty folder and returns the finished process."""
-    return partial(lit_mtrl, tmp_path)
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess]:
+    """``cli("fit", ...)`` runs the command line in an empty folder, in this process, and says how it ended."""
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+
+    def command(*args: str) -> subprocess.CompletedProcess:
+        return subprocess.CompletedProcess(args, *run(*args))
+
+    return command
 
 
 @pytest.fixture
