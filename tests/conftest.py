@@ -6,14 +6,17 @@ import logging
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
 
+from lit_mtrl.tracking.store import create_sqlite
 from tests.helpers.command import run
 from tests.helpers.processes import environment
 from tests.helpers.users import become_nobody
@@ -44,14 +47,22 @@ def no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess]:
     """``cli("fit", ...)`` runs the command line in an empty folder, in this process, and says how it ended."""
-    for name, value in environment().items():
-        monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["lit_mtrl"])
 
     def command(*args: str) -> subprocess.CompletedProcess:
-        return subprocess.CompletedProcess(args, *run(*args))
+        with patch.dict(os.environ, environment()):
+            return subprocess.CompletedProcess(args, *run(*args))
 
     return command
+
+
+@pytest.fixture(scope="session")
+def mlflow_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables, to be copied: making one takes seconds."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    create_sqlite(path)
+    return path
 
 
 @pytest.fixture
