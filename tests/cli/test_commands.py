@@ -8,8 +8,6 @@ import ast
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +18,6 @@ from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.core.tables import to_json
 from lit_mtrl.tracking.ui import serve
 from tests.helpers.command import run
-from tests.helpers.processes import environment
 from tests.helpers.project import ROOT, SOURCES
 from tests.helpers.run_folders import write_run
 
@@ -147,22 +144,6 @@ def test_list_describes_what_it_can(conf: Path) -> None:
     assert out.isascii() or out.isprintable() or "\x1b" not in out
     assert not set(out) & {"\x1b", "\x00", "\x07"} and not any("\ud800" <= c <= "\udfff" for c in out)
     assert max(map(len, out.splitlines())) < 300
-
-
-def test_a_reader_that_has_read_enough(tmp_path: Path) -> None:
-    """As in ``lit_mtrl list | head -1``."""
-    read, write = os.pipe()
-    os.close(read)
-    done = subprocess.run(
-        [sys.executable, "-m", "lit_mtrl", "list"],
-        stdout=write,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-        cwd=tmp_path,
-    )
-    os.close(write)
-    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_json_has_null_for_what_it_lacks() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,12 +26,14 @@ from lit_mtrl.runs.jobs import combinations
 from lit_mtrl.runs.resume import frames_done
 from tests.helpers.command import run
 from tests.helpers.processes import environment
-from tests.helpers.runs import stopped_at
+from tests.helpers.runs import BARE, stopped_at
 
-SWEEP = ("fit", "--config", "debug", "frames=300", "--multirun", "seed=0,1", "network.width=8", "logger=mlflow")
+SWEEP = ("fit", "--config", "debug", "frames=300", "--multirun", "seed=0,1", "network.width=8", "logger=mlflow", *BARE)
 
 
-def test_every_combination_is_trained_once(cli, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+def test_every_combination_is_trained_once(cli, tmp_path: Path, mlflow_db: Path) -> None:
+    shutil.copy(mlflow_db, tmp_path)
     done = cli(*SWEEP)
     assert done.returncode == 0, done.stderr
     assert "2 runs: 0 finished, 0 to be continued, 2 to be started" in done.stdout

@@ -17,8 +17,9 @@ from lit_mtrl.tracking.queue import QUEUE, Queue
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 def test_run_and_its_continuation_are_one(
-    cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    cli, tmp_path: Path, mlflow_db: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
+    shutil.copy(mlflow_db, tmp_path)
     args = ("--config", "debug", "logger=mlflow", "logger.log_frames=60")
     done = cli("fit", *args)
     assert done.returncode == 0, done.stderr
