@@ -25,7 +25,7 @@ from lit_mtrl.nets.multi_head import MultiHead
 from lit_mtrl.policies.acting import ActingPolicy
 from lit_mtrl.policies.base import Policy
 from lit_mtrl.policies.tanh_gaussian import TanhGaussian
-from tests.data.test_module import Learner
+from tests.helpers.streams import Learner
 
 T, E, N, HORIZON = 3, 2, 4, 8
 EPOCHS, MINIBATCHES = 3, 2
