@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from lit_mtrl.config.compose import conf_dir
+from lit_mtrl.config.folders import conf_dir
 from lit_mtrl.core.errors import ConfigError
 from tests.helpers.project import PINS, PROJECT, ROOT
 

@@ -15,8 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.cli.new import new as new  # pyright: ignore[reportUnusedImport]
 from lit_mtrl.cli.test import test as test  # pyright: ignore[reportUnusedImport]
-from lit_mtrl.config.compose import is_saved, read_config
+from lit_mtrl.config.files import read_config
 from lit_mtrl.config.folders import conf_dir, file_of, groups
+from lit_mtrl.config.saved import is_saved
 from lit_mtrl.config.study import split_experiment, study_sweep
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.signals import ended_by_signals, raise_if_told
@@ -48,7 +49,7 @@ def fit(args: argparse.Namespace) -> int:
         configs = [str(Path(args.resume) / "config.yaml")]
         require(os.path.isfile(configs[0]), f"--resume {args.resume}: holds no config.yaml; name a run's output folder")
         # Else it would be taken for an experiment, which may name and look up more.
-        whole = is_saved(read_config(configs[0])[1])
+        whole = is_saved(read_config(configs[0]).content)
         require(whole, f"--resume {args.resume}: config.yaml lacks keys that every run's has; restore it from a copy")
     cfg = composed(configs, overrides)
     if args.resume:

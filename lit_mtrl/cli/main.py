@@ -81,7 +81,7 @@ def _run(args: argparse.Namespace) -> int:
     from lit_mtrl.cli import commands
 
     if hasattr(args, "overrides"):
-        from lit_mtrl.config.compose import quote_texts
+        from lit_mtrl.config.overrides import quote_texts
 
         args.overrides = quote_texts(args.overrides)
     return getattr(commands, args.command)(args)

@@ -14,7 +14,7 @@ from lit_mtrl.config.contract import kind_of_parameter, parameters
 from lit_mtrl.config.instantiate import find_class
 from lit_mtrl.config.keys import kind_of
 from lit_mtrl.config.kinds import Kind, like
-from lit_mtrl.config.resolve import leaves, raw_value
+from lit_mtrl.config.resolve import raw_values
 from lit_mtrl.config.trust import OURS
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.suggest import unknown_key
@@ -38,7 +38,7 @@ def check_keys(cfg: DictConfig, schema: DictConfig, exchanged: Sequence[str]) ->
     place.
     """
     known = set(_known(schema))
-    for key in leaves(cfg):
+    for key, _ in raw_values(cfg):
         if not key.startswith(("hydra", "callbacks.")) and key not in known:
             group = next((group for group in exchanged if key.startswith(f"{group}.")), None)
             require(group is not None, unknown_key(shown(key), known))
@@ -53,8 +53,7 @@ def check_values(cfg: DictConfig, schema: DictConfig) -> None:
     Keys of our own classes have the kinds of `lit_mtrl.config.keys`; those of others that of the constructor's
     argument, or the type of the default.
     """
-    for key in list(leaves(cfg)):
-        raw = raw_value(cfg, key)
+    for key, raw in raw_values(cfg):
         require(raw != "???", f"{key}=???: stands for a value that is missing; give one")
         looked_up = key.split(".", 1)[1] if in_part_network(key) else key
         default, value = OmegaConf.select(schema, looked_up), OmegaConf.select(cfg, key)
@@ -86,7 +85,7 @@ def _part_target(cfg: DictConfig, key: str) -> str | None:
 
 
 def _known(schema: DictConfig) -> list[str]:
-    keys = list(leaves(schema))
+    keys = [key for key, _ in raw_values(schema)]
     return keys + [f"{part}.{key}" for part in parts_in(schema) for key in keys if key.startswith("network.")]
 
 

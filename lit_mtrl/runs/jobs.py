@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from hydra.core.override_parser.types import Glob, Override, RangeSweep
 from omegaconf import DictConfig
 
-from lit_mtrl.config.compose import parse_overrides, quoted
 from lit_mtrl.config.folders import groups
+from lit_mtrl.config.overrides import parse_overrides, quoted
 from lit_mtrl.config.resolve import raw_value
 from lit_mtrl.config.study import split_experiment, study_sweep, swept_keys
 from lit_mtrl.core.errors import require

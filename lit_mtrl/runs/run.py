@@ -37,6 +37,7 @@ from lit_mtrl.runs.records import Records, StoppedError
 from lit_mtrl.runs.tags import counts, tags
 from lit_mtrl.runs.trainer import build_trainer
 from lit_mtrl.training.agent import Agent
+from lit_mtrl.training.callback import Callback
 from lit_mtrl.training.checkpoint import Saved
 from lit_mtrl.training.modes import resolve_mode
 from lit_mtrl.training.strategies import PATIENCE, RanksStrategy
@@ -106,8 +107,8 @@ class Run:
         loggers = build_loggers(cfg, labels, checkpoint) if rank == 0 else []
         callbacks = build_callbacks(cfg)
         for callback in callbacks:
-            if hasattr(callback, "check"):
-                callback.check(self.agent)  # pyright: ignore[reportAttributeAccessIssue]
+            if isinstance(callback, Callback):
+                callback.check(self.agent)
 
         self.trainer = build_trainer(cfg, callbacks, loggers, epochs=self.data.epochs)
         require_started(self.trainer, rank, ranks, learner)

@@ -23,8 +23,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from lit_mtrl.config.compose import quoted
 from lit_mtrl.config.folders import conf_dir, groups
+from lit_mtrl.config.overrides import quoted
 from lit_mtrl.config.resolve import as_written
 from lit_mtrl.config.search_path import search_added_folders
 from lit_mtrl.config.study import split_experiment
@@ -38,7 +38,7 @@ from lit_mtrl.runs.jobs import Plan, job_config, job_configs, key_of, name_of, p
 from lit_mtrl.runs.lock import require_idle
 from lit_mtrl.runs.loggers import PARENTS
 from lit_mtrl.runs.resume import frames_done
-from lit_mtrl.runs.summary import final_success, log_summary, open_parents
+from lit_mtrl.runs.summary import final_score, log_summary, open_parents
 from lit_mtrl.tracking.queue import unsent
 
 SWEEP = "LIT_MTRL_SWEEP"
@@ -93,7 +93,7 @@ def print_configs(configs: Sequence[str], overrides: Sequence[str]) -> int:
 
 
 def job(_: DictConfig) -> float | None:
-    """One combination, in a process of its own; its final evaluation success, which a sweeper that searches maximises."""
+    """One combination, in a process of its own; its final evaluation score, which a sweeper that searches maximises."""
     sweep = json.loads(os.environ[SWEEP])
     chosen = {key_of(text): str(text).partition("=")[2] for text in HydraConfig.get().overrides.task}
     own: list[str] = sweep["overrides"]  # in their order, which matters
@@ -102,7 +102,7 @@ def job(_: DictConfig) -> float | None:
     done = frames_done(cfg)
     if done >= cfg.frames and not ("_target_" in cfg.logger and unsent(Path(cfg.output_dir))):
         print(f"{cfg.output_dir}: finished, skipped", flush=True)  # noqa: T201
-        return final_success(cfg)
+        return final_score(cfg)
     configs, overrides = split_experiment(sweep["configs"], overrides)
     command = [sys.executable, "-m", "lit_mtrl", "fit", *overrides, f"run_name={quoted(name_of(cfg))}"]
     for config in configs:
@@ -112,7 +112,7 @@ def job(_: DictConfig) -> float | None:
         process = subprocess.Popen(command, env=environment, preexec_fn=partial(die_with_parent, gently=True))
         if process.wait():
             raise subprocess.CalledProcessError(process.returncode, command)
-    return final_success(cfg)
+    return final_score(cfg)
 
 
 def check_hydra(overrides: Sequence[str]) -> None:

@@ -28,6 +28,7 @@ def tags(cfg: DictConfig, suite: Suite) -> dict[str, str]:
         "lit_mtrl": __version__,
         "git_commit": git_commit(),
         **suite.tags(),
+        "score": suite.score,
     }
 
 

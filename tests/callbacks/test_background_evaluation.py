@@ -21,6 +21,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import nn
 
 import lit_mtrl.callbacks.evaluation
+from lit_mtrl.algos.base import Algorithm, Objective
 from lit_mtrl.callbacks.checkpoint import Checkpoint
 from lit_mtrl.callbacks.evaluation import Evaluation
 from lit_mtrl.config.compose import compose
@@ -51,6 +52,21 @@ class Actor(nn.Module):
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1), requires_grad=False)
+
+
+class Acting(Algorithm):
+    """Nothing but its policy."""
+
+    def __init__(self):
+        super().__init__()
+        self.actor = Actor()  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
+    def policy(self) -> Any:
+        return self.actor
+
+    def objectives(self) -> tuple[Objective, ...]:
+        return ()
 
 
 class Late(Evaluator):
@@ -99,8 +115,9 @@ def train(
     folder.mkdir(exist_ok=True)
     evaluation, checkpoint = Evaluation(every, background=background), Checkpoint(keep)
     evaluation.evaluator = Late(polls)
-    actor = Actor()
-    agent: Any = SimpleNamespace(algorithm=SimpleNamespace(policy=actor), frames=0, tasks=SUITE.tasks)
+    algorithm = Acting()
+    actor = algorithm.policy
+    agent: Any = SimpleNamespace(algorithm=algorithm, frames=0, tasks=SUITE.tasks)
 
     def save(path: Path, weights_only: bool) -> None:
         state = {"algorithm.actor.weight": actor.weight.clone()}

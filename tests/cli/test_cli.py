@@ -88,8 +88,10 @@ def test_recorded_runs_can_be_repeated() -> None:
     for path in (ROOT / "results").rglob("config.yaml"):
         code, out, err = run("fit", "--config", str(path), "run_name=again", "--print-config", "--trust", "results")
         assert code == 0, err
-        parts = yaml.safe_load(out)["weighting"]
+        cfg, saved = yaml.safe_load(out), yaml.safe_load(path.read_text())
+        parts = cfg["weighting"]
         assert parts.keys() == {"critic", "actor"} and all(part["name"] for part in parts.values())
+        assert all(cfg[key] == saved[key] for key in ("frames", "epoch_frames", "benchmark", "seed"))
 
 
 def test_own_file_and_order_of_files(tmp_path: Path) -> None:

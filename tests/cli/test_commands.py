@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lit_mtrl.config.compose import ROOT_KEYS
+from lit_mtrl.config.saved import ROOT_KEYS
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.core.tables import to_json
 from lit_mtrl.tracking.ui import serve

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lit_mtrl.config.compose import compose, read_config
+from lit_mtrl.config.compose import compose
+from lit_mtrl.config.files import read_config
 from lit_mtrl.config.folders import ADDED, added_dirs, adding, conf_dir, file_of, groups
 from lit_mtrl.config.trust import require_trusted
 from lit_mtrl.core.errors import ConfigError

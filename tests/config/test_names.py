@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lit_mtrl.config.compose import compose, quote_texts, quoted
+from lit_mtrl.config.compose import compose
 from lit_mtrl.config.kinds import Name
+from lit_mtrl.config.overrides import quote_texts, quoted
 from lit_mtrl.core.text import NAME_BYTES
 from lit_mtrl.runs.jobs import job_config
 from tests.helpers.command import run

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from lit_mtrl.config.compose import compose, override_saved
+from lit_mtrl.config.compose import compose
 from lit_mtrl.config.resolve import as_written
+from lit_mtrl.config.saved import override_saved
 from lit_mtrl.config.trust import trusting
 from lit_mtrl.config.upgrade import ADDED, MOVED, upgraded
 from lit_mtrl.core.errors import ConfigError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_mtrl.config.compose import groups
+from lit_mtrl.config.folders import groups
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.runs.jobs import LARGEST, combinations, job_config, job_configs, name_of, plan
 from lit_mtrl.runs.summary import log_summary

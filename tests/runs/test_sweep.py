@@ -295,7 +295,7 @@ def test_killed_sweep_runs_exactly_what_is_missing(tmp_path: Path, launcher: str
 
 
 @pytest.mark.slow
-def test_optuna_searches_for_the_best_final_success(tmp_path: Path) -> None:
+def test_optuna_searches_for_the_best_final_score(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lit_mtrl", "fit", "--config", "debug", "--multirun", "hydra/sweeper=optuna"]
     command += ["algo.actor_lr=interval(1e-4,1e-2)", "frames=300", "hydra.sweeper.n_trials=2"]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
