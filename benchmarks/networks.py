@@ -36,7 +36,8 @@ from torch.nn import functional as F
 
 from lit_mtrl.algos.sac import SAC
 from lit_mtrl.bench.update import transitions
-from lit_mtrl.config.compose import compose, groups
+from lit_mtrl.config.compose import compose
+from lit_mtrl.config.folders import groups
 from lit_mtrl.nets.care import CARE
 from lit_mtrl.nets.layers import ExpertDense, mix
 from lit_mtrl.nets.moore import MOORE

@@ -40,7 +40,8 @@ from torch import Tensor
 
 from benchmarks.networks import HEAVY_SECONDS, machine, show
 from lit_mtrl.bench.update import transitions
-from lit_mtrl.config.compose import compose, groups
+from lit_mtrl.config.compose import compose
+from lit_mtrl.config.folders import groups
 from lit_mtrl.runs.build import build_algorithm, build_suite, build_weightings
 from lit_mtrl.training.engine import Engine
 from lit_mtrl.training.update import ObjectiveUpdate

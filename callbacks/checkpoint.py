@@ -22,34 +22,36 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
-from lit_mtrl.core.errors import require
 from lit_mtrl.core.files import Sum, checksum, remove, replacing, sync
 from lit_mtrl.core.manifest import replay_folder, write_manifest
 from lit_mtrl.core.ranks import Ranks
 from lit_mtrl.core.tables import summary
 from lit_mtrl.data.module import DataModule
-from lit_mtrl.evaluation.evaluator import PENDING, read_success
+from lit_mtrl.evaluation.evaluator import PENDING, read_scores
 from lit_mtrl.training.agent import Agent
+from lit_mtrl.training.callback import Callback
 from lit_mtrl.training.checkpoint import keep, load
 
 
-class Checkpoint(LightningCheckpoint):
+class Checkpoint(Callback, LightningCheckpoint):  # Lightning's, so that it adds none of its own, and calls it last
     """In the run's folder: ``checkpoints/last.ckpt`` and ``checkpoints/last/`` every ``every_epochs`` epochs and at the
-    end, ``checkpoints/best.ckpt`` whenever the mean evaluation success is the best so far.
+    end, ``checkpoints/best.ckpt`` whenever the evaluation is the best so far: the mean over tasks
+    of the suite's score, success or return.
 
     At the end both checkpoints go to every logger that takes artifacts.
     """
 
+    key = "callbacks.checkpoint"
+
     def __init__(self, every_epochs: int = 1):
-        require(every_epochs > 0, f"callbacks.checkpoint.every_epochs={every_epochs}: 1 or more")
-        self.every_epochs = every_epochs
+        super().__init__(every_epochs)
         self.best = float("-inf")
         self._pending: int | None = None
         """Frames of ``best.ckpt.pending``."""
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Agent) -> None:
         if trainer.is_global_zero:
-            self._look_back(Path(trainer.default_root_dir), pl_module.frames)
+            self._look_back(self.folder(trainer), pl_module.frames, _score(trainer))
         self.best, self._pending = trainer.strategy.broadcast((self.best, self._pending))
         self._settle(trainer)
 
@@ -58,13 +60,12 @@ class Checkpoint(LightningCheckpoint):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Agent) -> None:
         self._settle(trainer)
-        folder = Path(trainer.default_root_dir) / "checkpoints"
-        score = float(trainer.callback_metrics.get("eval/success", float("-inf")))
+        folder = self.folder(trainer) / "checkpoints"
+        score = float(trainer.callback_metrics.get(f"eval/{_score(trainer)}", float("-inf")))
         improved = score > self.best
         self.best = max(self.best, score)
-        last = trainer.current_epoch + 1 == trainer.max_epochs
         evaluating = _evaluating(trainer) == pl_module.frames
-        if improved or last or (trainer.current_epoch + 1) % self.every_epochs == 0:
+        if improved or self.due(trainer):
             copied = folder / "best.ckpt" if improved else folder / PENDING if evaluating else None
             _save_last(folder, trainer, pl_module.frames, copied)
         elif evaluating:
@@ -80,10 +81,8 @@ class Checkpoint(LightningCheckpoint):
         self._settle(trainer)
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        for path in sorted(Path(trainer.default_root_dir, "checkpoints").glob("*.ckpt")):
-            for logger in trainer.loggers:
-                if hasattr(logger, "log_artifact"):
-                    logger.log_artifact(path, "checkpoints")  # pyright: ignore[reportAttributeAccessIssue]
+        for path in sorted((self.folder(trainer) / "checkpoints").glob("*.ckpt")):
+            self.log_artifact(trainer, path, "checkpoints")
 
     def state_dict(self) -> dict[str, float]:
         return {"best": self.best}
@@ -96,8 +95,8 @@ class Checkpoint(LightningCheckpoint):
         if self._pending is None or self._pending == _evaluating(trainer):
             return
         if trainer.is_global_zero:
-            folder = Path(trainer.default_root_dir)
-            score = _mean(read_success(folder / "eval.csv")[self._pending])
+            folder = self.folder(trainer)
+            score = _mean(read_scores(folder / "eval.csv", _score(trainer))[self._pending])
             if score > self.best:
                 self.best = score
                 (folder / "checkpoints" / PENDING).replace(folder / "checkpoints" / "best.ckpt")
@@ -105,7 +104,7 @@ class Checkpoint(LightningCheckpoint):
                 (folder / "checkpoints" / PENDING).unlink()
         self.best, self._pending = trainer.strategy.broadcast(self.best), None
 
-    def _look_back(self, folder: Path, done: int) -> None:
+    def _look_back(self, folder: Path, done: int, score: str) -> None:
         """What a run that is continued at ``done`` frames has left."""
         pending = folder / "checkpoints" / PENDING
         for unfinished in pending.parent.glob("best.ckpt*.new"):
@@ -116,7 +115,7 @@ class Checkpoint(LightningCheckpoint):
                 pending.unlink()
             else:
                 self._pending = frames
-        scores = read_success(folder / "eval.csv")
+        scores = read_scores(folder / "eval.csv", score)
         # An evaluation may have come after the checkpoint was written.
         self.best = max([self.best, *(_mean(scores[frames]) for frames in scores if frames != self._pending)])
 
@@ -127,9 +126,13 @@ def _evaluating(trainer: lightning.Trainer) -> int | None:
     return None if frames is None else int(frames)
 
 
-def _mean(success: list[float]) -> float:
-    """As ``eval/success`` has it, in single precision."""
-    return float(torch.tensor(sum(success) / len(success)))
+def _score(trainer: lightning.Trainer) -> str:
+    return trainer.datamodule.suite.score  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _mean(scores: list[float]) -> float:
+    """As ``eval/<score>`` has it, in single precision."""
+    return float(torch.tensor(sum(scores) / len(scores)))
 
 
 def _sums(module: DataModule, sidecar: Path, ranks: Ranks) -> dict[str, Sum]:

@@ -19,10 +19,11 @@ from lit_mtrl.core.errors import require
 from lit_mtrl.core.tables import append_rows
 from lit_mtrl.data.module import Iteration
 from lit_mtrl.training.agent import Agent
+from lit_mtrl.training.callback import Callback
 from lit_mtrl.weighting.base import cosines
 
 
-class Gradients(lightning.Callback):
+class Gradients(Callback):
     """Every ``every_epochs`` epochs and at the end, means over ``batches`` batches, or as many as the last iteration
     had.
 
@@ -32,23 +33,23 @@ class Gradients(lightning.Callback):
     all pairs. ``pictures/cosines.png``: all pairs.
     """
 
+    key = "callbacks.gradients"
+
     def __init__(self, every_epochs: int = 1, batches: int = 4):
-        require(every_epochs > 0, f"callbacks.gradients.every_epochs={every_epochs}: 1 or more")
-        require(batches > 0, f"callbacks.gradients.batches={batches}: 1 or more")
-        self.every_epochs, self.batches = every_epochs, batches
+        super().__init__(every_epochs)
+        require(batches > 0, f"{self.key}.batches={batches}: 1 or more")
+        self.batches = batches
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Agent, outputs: Any, batch: Iteration, batch_idx: int
     ) -> None:
-        epoch = trainer.current_epoch + 1
-        due = trainer.is_last_batch and (epoch % self.every_epochs == 0 or epoch == trainer.max_epochs)
-        if due and batch.chunk is not None and len(pl_module.tasks) > 1:
+        if trainer.is_last_batch and self.due(trainer) and batch.chunk is not None and len(pl_module.tasks) > 1:
             self.measure(trainer, pl_module, batch.chunk[-self.batches :])
 
     def measure(self, trainer: lightning.Trainer, agent: Agent, chunk: TensorDictBase) -> None:
         """Write table and picture, and tell the loggers, for ``chunk [n, T, b]``."""
         tasks, metrics, pictures = agent.tasks, {}, {}
-        folder = Path(trainer.default_root_dir)
+        folder = self.folder(trainer)
         geometry = gradient_geometry(agent, chunk)  # of the gradients' averages over ranks: all of them take part
         if not trainer.is_global_zero:
             return
@@ -73,10 +74,8 @@ class Gradients(lightning.Callback):
             return
         (folder / "pictures").mkdir(exist_ok=True)
         picture = draw_cosines(folder / "pictures" / "cosines.png", tasks, pictures, agent.frames)
-        for logger in trainer.loggers:
-            logger.log_metrics(metrics, step=agent.frames)
-            if hasattr(logger, "log_artifact"):
-                logger.log_artifact(picture, "pictures")  # pyright: ignore[reportAttributeAccessIssue]
+        self.log_metrics(trainer, metrics, agent.frames)
+        self.log_artifact(trainer, picture, "pictures")
 
 
 def gradient_geometry(agent: Agent, chunk: TensorDictBase) -> dict[str, tuple[Tensor, Tensor]]:

@@ -22,38 +22,45 @@ from lit_mtrl.core.errors import require
 from lit_mtrl.core.suggest import unknown
 from lit_mtrl.nets.paco import PaCo
 from lit_mtrl.training.agent import Agent
+from lit_mtrl.training.callback import Callback
 
 METHODS = ("interpolate", "copy")
 
 log = logging.getLogger("lit_mtrl")
 
 
-class PaCoReset(lightning.Callback):
+class PaCoReset(Callback):
     """Resets w of every task that the last iteration's mask-out left out (``algo.mask_out``), in all networks that have
     one.
 
-    ``method``: ``interpolate``, or ``copy`` the w of one healthy task, drawn at random. Counts per task go to the
-    loggers as ``paco_reset/<task>`` at epoch ends, and into checkpoints.
+    Counts per task go to the loggers as ``paco_reset/<task>`` at epoch ends, and into checkpoints.
+
+    method: ``interpolate`` between the w of all healthy tasks, as published, or ``copy`` that of one, drawn at random.
+    clear_moments: also forget the optimizer's moments of a w that is reset; the authors' code keeps them.
     """
 
+    key = "callbacks.paco_reset"
+
     def __init__(self, method: str = "interpolate", clear_moments: bool = False):
-        require(method in METHODS, unknown("callbacks.paco_reset.method", method, METHODS))
+        super().__init__()
+        require(method in METHODS, unknown(f"{self.key}.method", method, METHODS))
         self.method, self.clear_moments = method, clear_moments
         self.counts: dict[str, int] = {}
         self.skipped = 0
 
     def check(self, agent: Agent) -> None:
-        """Called when the run is built; raises `ConfigError` where there is nothing to do."""
+        """`ConfigError` without a mask-out that finds exploded tasks, or without a w."""
         threshold = getattr(agent.algorithm, "mask_out", None)
         require(
             threshold is not None,
-            "callbacks.paco_reset: resets what the mask-out finds; give a threshold, such as algo.mask_out=3e3",
+            f"{self.key}: resets what the mask-out finds; give a threshold, such as algo.mask_out=3e3",
         )
         found = bool(_compositions(agent.algorithm))
-        require(found, "callbacks.paco_reset: no network has a w; use it with network=paco")
+        require(found, f"{self.key}: no network has a w; use it with network=paco")
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Agent, *args: Any) -> None:
-        exploded = [i for i, share in enumerate(pl_module.iteration.get("critic/masked", [])) if share > 0]
+        masked = [shares for key, shares in pl_module.iteration.items() if key.endswith("/masked")]
+        exploded = [i for i, shares in enumerate(zip(*masked, strict=True)) if any(share > 0 for share in shares)]
         if exploded:
             self.reset(pl_module, exploded)
 
@@ -87,8 +94,7 @@ class PaCoReset(lightning.Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Agent) -> None:
         if self.counts:
             metrics = {f"paco_reset/{task}": float(count) for task, count in self.counts.items()}
-            for logger in trainer.loggers:
-                logger.log_metrics(metrics, step=pl_module.frames)
+            self.log_metrics(trainer, metrics, pl_module.frames)
             text = ", ".join(f"{task} {count}" for task, count in self.counts.items())
             log.info("%s frames: resets of PaCo's w so far: %s", f"{pl_module.frames:,}", text)
 

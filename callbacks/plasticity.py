@@ -14,7 +14,6 @@ NOTE 2: ranks are those of singular values, neither squared nor centred. They ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import lightning
@@ -27,6 +26,7 @@ from lit_mtrl.core.tables import append_rows
 from lit_mtrl.data.module import Iteration
 from lit_mtrl.nets.activations import Layer, record
 from lit_mtrl.training.agent import Agent
+from lit_mtrl.training.callback import Callback
 
 TOTAL = "total"
 NEAR = 0.05
@@ -35,7 +35,7 @@ COUNTED = ("zero", "saturated")
 FEATURES = ("srank", "effective_rank", "feature_norm")
 
 
-class Plasticity(lightning.Callback):
+class Plasticity(Callback):
     """Every ``every_epochs`` epochs and at the end, for the actor and each critic, per layer and in total.
 
     ``plasticity.csv``: frames, net, layer, units and ``dormant_<tau>`` for each of ``thresholds``, the share of units
@@ -51,15 +51,17 @@ class Plasticity(lightning.Callback):
     threshold.
     """
 
+    key = "callbacks.plasticity"
+
     def __init__(self, every_epochs: int = 1, thresholds: Sequence[float] = (0.1, 0.025), delta: float = 0.01):
-        require(every_epochs > 0, f"callbacks.plasticity.every_epochs={every_epochs}: 1 or more")
+        super().__init__(every_epochs)
         shown = ",".join(map(str, thresholds))
         require(
             len(thresholds) > 0 and len(set(thresholds)) == len(thresholds) and all(0 <= tau < 1 for tau in thresholds),
-            f"callbacks.plasticity.thresholds=[{shown}]: give different numbers from 0 to below 1, such as [0.1,0.025]",
+            f"{self.key}.thresholds=[{shown}]: give different numbers from 0 to below 1, such as [0.1,0.025]",
         )
-        require(0 < delta < 1, f"callbacks.plasticity.delta={delta}: between 0 and 1, such as 0.01")
-        self.every_epochs, self.thresholds, self.delta = every_epochs, tuple(thresholds), delta
+        require(0 < delta < 1, f"{self.key}.delta={delta}: between 0 and 1, such as 0.01")
+        self.thresholds, self.delta = tuple(thresholds), delta
         self._start: dict[str, list[Tensor]] = {}
         self._last: dict[str, list[Tensor]] = {}
         self._agent: Agent | None = None
@@ -76,9 +78,7 @@ class Plasticity(lightning.Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Agent, outputs: Any, batch: Iteration, batch_idx: int
     ) -> None:
-        epoch = trainer.current_epoch + 1
-        due = trainer.is_last_batch and (epoch % self.every_epochs == 0 or epoch == trainer.max_epochs)
-        if due and batch.chunk is not None:
+        if trainer.is_last_batch and self.due(trainer) and batch.chunk is not None:
             ranks, last = pl_module.ranks, batch.chunk[-1]
             size = [last.shape[0], last.shape[1] * ranks.size]
             joined = last.apply(lambda values: ranks.joined(values, 1), batch_size=size)
@@ -111,9 +111,8 @@ class Plasticity(lightning.Callback):
             return
         order = ["net", "layer", *total]
         table = [{"frames": agent.frames, **{key: row[key] for key in order}} for row in rows]
-        append_rows(Path(trainer.default_root_dir) / "plasticity.csv", table)
-        for logger in trainer.loggers:
-            logger.log_metrics({key: value for key, value in metrics.items() if value == value}, step=agent.frames)
+        append_rows(self.folder(trainer) / "plasticity.csv", table)
+        self.log_metrics(trainer, {key: value for key, value in metrics.items() if value == value}, agent.frames)
 
     def state_dict(self) -> dict[str, Any]:
         """The weights of the last measurement, or nothing where they are the checkpoint's own."""

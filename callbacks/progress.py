@@ -11,30 +11,35 @@ from tqdm import tqdm
 
 from lit_mtrl.data.module import DataModule
 from lit_mtrl.training.agent import Agent
+from lit_mtrl.training.callback import Callback
 
-SHOWN = {
-    "updates/s": ("speed/updates_per_second", 0),
-    "train": ("train/success", 2),
-    "eval": ("eval/success", 2),
-}
+DIGITS = {"success": 2, "return": 1}
 TERMINAL_SECONDS, FILE_SECONDS = 0.5, 30
 
 
-class Progress(lightning.Callback):
-    """Frames and time left, frames/s, updates/s, training and evaluation success; one line per half minute where there
+class Progress(Callback):
+    """Frames and time left, frames/s, updates/s, training and evaluation score; one line per half minute where there
     is no terminal.
 
     It ends where standard error cannot be written to any more, because a pipe's reader or the terminal has gone.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.bar: tqdm | None = None
+        self._shown: dict[str, tuple[str, int]] = {}
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Agent) -> None:
         data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         assert isinstance(data, DataModule)
         if not trainer.is_global_zero:
             return
+        score = data.suite.score
+        self._shown = {
+            "updates/s": ("speed/updates_per_second", 0),
+            "train": (f"train/{score}", DIGITS[score]),
+            "eval": (f"eval/{score}", DIGITS[score]),
+        }
         every = TERMINAL_SECONDS if sys.stderr.isatty() else FILE_SECONDS
         with suppress(OSError):
             self.bar = tqdm(
@@ -49,7 +54,7 @@ class Progress(lightning.Callback):
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Agent, *args: Any) -> None:
         if self.bar is not None:
             latest = {**pl_module.latest, **trainer.callback_metrics}
-            shown = {name: f"{latest[key]:.{digits}f}" for name, (key, digits) in SHOWN.items() if key in latest}
+            shown = {name: f"{latest[key]:.{digits}f}" for name, (key, digits) in self._shown.items() if key in latest}
             self.bar.set_postfix(shown, refresh=False)
             try:
                 self.bar.update(pl_module.frames - self.bar.n)

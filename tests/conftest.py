@@ -6,16 +6,19 @@ import logging
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
 
-from tests.helpers.processes import lit_mtrl
+from lit_mtrl.tracking.store import create_sqlite
+from tests.helpers.command import run
+from tests.helpers.processes import environment
 from tests.helpers.users import become_nobody
 
 
@@ -42,9 +45,24 @@ def no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
-    """``cli("fit", ...)`` runs ``python -m lit_mtrl`` in an empty folder and returns the finished process."""
-    return partial(lit_mtrl, tmp_path)
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess]:
+    """``cli("fit", ...)`` runs the command line in an empty folder, in this process, and says how it ended."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["lit_mtrl"])
+
+    def command(*args: str) -> subprocess.CompletedProcess:
+        with patch.dict(os.environ, environment()):
+            return subprocess.CompletedProcess(args, *run(*args))
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def mlflow_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables, to be copied: making one takes seconds."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    create_sqlite(path)
+    return path
 
 
 @pytest.fixture

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
-from lit_mtrl.config.compose import conf_dir
+from lit_mtrl.config.folders import conf_dir
 from lit_mtrl.core.errors import ConfigError
 from tests.helpers.project import PINS, PROJECT, ROOT
 
@@ -22,7 +23,7 @@ def test_pins_are_in_the_ranges(line: str) -> None:
 
 
 def test_extras() -> None:
-    assert set(PROJECT["optional-dependencies"]) == {"fast", "video", "export", "sweep", "postgres", "tests", "dev"}
+    assert set(PROJECT["optional-dependencies"]) == {"fast", "sweep", "postgres", "tests", "dev"}
     assert "2.6.2" not in PROJECT["dependencies"][1]  # two releases of lightning carried malware
 
 
@@ -34,3 +35,10 @@ def test_conf_can_be_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("LIT_MTRL_CONF", str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match="LIT_MTRL_CONF"):
         conf_dir()
+
+
+def test_the_wheel_has_all_files_of_the_package() -> None:
+    """Data files, too: what `new` writes, and configurations."""
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert (wheel["packages"], wheel["exclude"]) == (["lit_mtrl"], ["lit_mtrl/callbacks"])
+    assert set(wheel["force-include"]) == {"callbacks", "conf", "requirements.txt"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lit_mtrl.cli.main import _parse
-from lit_mtrl.runs.sweep import combinations
+from lit_mtrl.runs.jobs import combinations
 from tests.helpers.command import run
 from tests.helpers.project import ROOT
 
@@ -17,12 +17,17 @@ TEXT = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^python -m lit_mtrl (.+?)(?:\s+#.*)?$", TEXT, re.MULTILINE)
 
 
-LONG = ("bench", "report", "ui", "doctor")
-"""They take minutes, need runs, do not end, or are tested on their own."""
+LONG = ("bench", "report", "ui", "doctor", "new")
+"""They take minutes, need runs, do not end, write files, or are tested on their own."""
 
 
 @pytest.mark.parametrize(
-    "command", [c for c in COMMANDS if "outputs/" not in c and "--multirun" not in c and c.split()[0] not in LONG]
+    "command",
+    [
+        c
+        for c in COMMANDS
+        if "outputs/" not in c and "--config-dir" not in c and "--multirun" not in c and c.split()[0] not in LONG
+    ],
 )
 def test_commands(command: str) -> None:
     args = shlex.split(command)
@@ -31,7 +36,17 @@ def test_commands(command: str) -> None:
 
 
 def test_every_command_is_shown() -> None:
-    assert {c.split()[0] for c in COMMANDS} == {"fit", "test", "params", "list", "bench", "report", "ui", "doctor"}
+    assert {c.split()[0] for c in COMMANDS} == {
+        "fit",
+        "test",
+        "params",
+        "list",
+        "bench",
+        "report",
+        "ui",
+        "doctor",
+        "new",
+    }
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/comparing.md", "docs/studies.md"])

@@ -12,15 +12,17 @@ from lit_mtrl.config.keys import KEYS, kind_of
 
 ROOT = Path(__file__).parents[1]
 GROUPS = (
-    *("benchmark", "env", "algo", "network", "critic", "weighting", "collector", "replay", "engine", "trainer", "eval"),
-    *("callbacks", "logger"),
+    *("benchmark", "env", "algo", "network", "actor", "critic", "weighting", "collector", "replay", "engine"),
+    *("trainer", "eval", "callbacks", "logger"),
 )
+GLOBAL = "# @package _global_\n"
+"""First line of a file whose keys stand at the top, not below its group."""
 HEAD = """# Every key
 
 Written by `python -m tools.keys` from `conf/` and `lit_mtrl/config/keys.py`, which also checks values; `fit --help` prints the kinds and ranges. Nothing here
 is changed by hand. Ranges are what can be computed with; what depends on other keys is checked where they meet, and named when it does not fit.
 
-`actor.network.*` and `critic.network.*` take the keys of `network`. A key of your own class has the type of its default, or of the constructor's argument.
+`actor.network.*` and `critic.network.*` take the keys of `network`. A key of your own class has the type that its constructor declares, or of its default.
 """
 
 
@@ -31,8 +33,7 @@ def page() -> str:
         prefix = f"{group}.<objective>" if group == "weighting" else group
         for path in sorted((ROOT / "conf" / group).glob("*.yaml")):
             rows = list(_read(path, prefix))
-            title = path.read_text().splitlines()[0].removeprefix("# ")
-            lines += [f"\n## `{group}={path.stem}`\n", f"{title}\n", *(_table(rows) if rows else [])]
+            lines += [f"\n## `{group}={path.stem}`\n", f"{_title(path)}\n", *(_table(rows) if rows else [])]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -49,7 +50,9 @@ def _read(path: Path, group: str) -> Iterator[tuple[str, str, str]]:
     """Key, default as written and the comment above it, of every key in a file of ``conf/`` that has a kind."""
     parents: list[str] = []
     comment: list[str] = []
-    for line in path.read_text().splitlines():
+    whole = path.read_text()
+    group = "" if whole.startswith(GLOBAL) else group
+    for line in whole.removeprefix(GLOBAL).splitlines():
         text = line.strip()
         if text.startswith("#"):
             comment.append(text.removeprefix("# "))
@@ -66,7 +69,7 @@ def _read(path: Path, group: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _title(path: Path) -> str:
-    return path.read_text().splitlines()[0].removeprefix("# ")
+    return path.read_text().removeprefix(GLOBAL).splitlines()[0].removeprefix("# ")
 
 
 if __name__ == "__main__":

@@ -27,11 +27,12 @@ from lit_mtrl.bench.bare import Cores, Pools, policy_passes
 from lit_mtrl.bench.machine import Memory
 from lit_mtrl.bench.timing import synchronize, timed
 from lit_mtrl.bench.update import transitions
-from lit_mtrl.bench.variants import with_values
 from lit_mtrl.config.folders import file_of
+from lit_mtrl.config.resolve import with_values
 from lit_mtrl.data.collect import one_thread
-from lit_mtrl.runs.build import build_suite, build_trainer, default_workers
+from lit_mtrl.runs.build import build_suite, default_workers
 from lit_mtrl.runs.run import Run
+from lit_mtrl.runs.trainer import build_trainer
 
 WARM = 2
 """Iterations with updates that are not counted: modes compile or capture in the first."""
@@ -138,7 +139,7 @@ class _Watch(Checkpoint):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         data = self.run.data
         held = min(STORED, data.buffer.capacity or data.steps * data.copies)
-        data.buffer.extend(transitions(data.suite, held, len(data.suite.tasks)).t()[:, None])
+        data.buffer.extend(transitions(data.suite, len(data.suite.tasks), 1, held))
         if self._aside:
             self._parts = _Alone(self.run)
 

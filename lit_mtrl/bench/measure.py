@@ -17,7 +17,7 @@ from lit_mtrl.bench.peer import PEER, peer, require_peer
 from lit_mtrl.bench.table import table
 from lit_mtrl.bench.update import update
 from lit_mtrl.bench.variants import available, learner_device
-from lit_mtrl.config.compose import groups
+from lit_mtrl.config.folders import groups
 from lit_mtrl.core.errors import require
 from lit_mtrl.core.suggest import unknown
 from lit_mtrl.runs.build import build_suite

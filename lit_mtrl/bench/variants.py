@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -40,14 +39,6 @@ def with_network(cfg: DictConfig, name: str) -> DictConfig:
         return cfg
     bare = {part: {**cfg[part], "network": {}} for part in ("actor", "critic")}
     return _replaced(cfg, network=_group("network", name), **bare)
-
-
-def with_values(cfg: DictConfig, values: Mapping[str, Any]) -> DictConfig:
-    """``cfg`` with other values for dotted keys."""
-    out = cfg.copy()
-    for key, value in values.items():
-        OmegaConf.update(out, key, value)
-    return out
 
 
 def learner_device(cfg: DictConfig) -> torch.device:

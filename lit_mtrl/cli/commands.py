@@ -6,7 +6,6 @@ import argparse
 import os
 import shlex
 import sys
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,14 +13,17 @@ from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 
+from lit_mtrl.cli.new import new as new  # pyright: ignore[reportUnusedImport]
 from lit_mtrl.cli.test import test as test  # pyright: ignore[reportUnusedImport]
-from lit_mtrl.config.compose import is_saved, read_config
+from lit_mtrl.config.files import read_config
 from lit_mtrl.config.folders import conf_dir, file_of, groups
+from lit_mtrl.config.saved import is_saved
 from lit_mtrl.config.study import split_experiment, study_sweep
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.signals import ended_by_signals, raise_if_told
 from lit_mtrl.core.tables import to_json
-from lit_mtrl.runs.folder import leads, occupied, require_free, resumed
+from lit_mtrl.runs.folder import require_free
+from lit_mtrl.runs.lock import locked
 from lit_mtrl.runs.match import composed
 
 LOOKED_AT = 10_000
@@ -47,7 +49,7 @@ def fit(args: argparse.Namespace) -> int:
         configs = [str(Path(args.resume) / "config.yaml")]
         require(os.path.isfile(configs[0]), f"--resume {args.resume}: holds no config.yaml; name a run's output folder")
         # Else it would be taken for an experiment, which may name and look up more.
-        whole = is_saved(read_config(configs[0])[1])
+        whole = is_saved(read_config(configs[0]).content)
         require(whole, f"--resume {args.resume}: config.yaml lacks keys that every run's has; restore it from a copy")
     cfg = composed(configs, overrides)
     if args.resume:
@@ -55,16 +57,8 @@ def fit(args: argparse.Namespace) -> int:
     if args.print_config:
         print(OmegaConf.to_yaml(cfg), end="")
         return 0
-    first, folder = leads(cfg), Path(cfg.output_dir)
-    with ended_by_signals(), occupied(folder) if first else nullcontext():
-        if args.resume is None:
-            if first:
-                require_free(folder)
-            return _train(cfg, None)
-        from lit_mtrl.runs.completion import complete
-
-        code = complete(cfg) if first else None
-        return _train(cfg, resumed(cfg)) if code is None else code
+    with ended_by_signals():
+        return _start(cfg) if args.resume is None else _continue(cfg)
 
 
 def params(args: argparse.Namespace) -> int:
@@ -188,11 +182,37 @@ def _describe(path: Path) -> str:
     return next((line.lstrip("# ") for line in lines if line.startswith("#") and "@package" not in line), "")
 
 
+def _start(cfg: DictConfig) -> int:
+    """Train a new run. The first of its ranks locks the folder."""
+    from lit_mtrl.runs.ranks import rank_of
+
+    if rank_of(cfg) > 0:
+        return _train(cfg, None)
+    folder = Path(cfg.output_dir)
+    with locked(folder):
+        require_free(folder)
+        return _train(cfg, None)
+
+
+def _continue(cfg: DictConfig) -> int:
+    """Train a run on from its last checkpoint, or send what MLflow lacks of a finished one."""
+    from lit_mtrl.runs.ranks import rank_of
+    from lit_mtrl.runs.resume import resumed
+    from lit_mtrl.runs.unsent import send_unsent
+
+    if rank_of(cfg) > 0:
+        return _train(cfg, resumed(cfg, first=False))
+    with locked(Path(cfg.output_dir)):
+        code = send_unsent(cfg)
+        return _train(cfg, resumed(cfg)) if code is None else code
+
+
 def _train(cfg: DictConfig, saved: Saved | None) -> int:
     from lit_mtrl.core.ranks import RankError
     from lit_mtrl.data.collect import WorkerError
     from lit_mtrl.evaluation.players import EvaluationError
-    from lit_mtrl.runs.run import Run, StoppedError
+    from lit_mtrl.runs.records import StoppedError
+    from lit_mtrl.runs.run import Run
     from lit_mtrl.training.agent import DivergedError
 
     try:

@@ -19,6 +19,7 @@ from lit_mtrl.core.processes import (
     nobody_reads,
     open_standard_streams,
     rank_of_process,
+    require_rank_variables,
     spin_briefly,
 )
 from lit_mtrl.core.signals import Ended
@@ -76,10 +77,11 @@ def _run(args: argparse.Namespace) -> int:
         from lit_mtrl.doctor.examine import doctor
 
         return doctor(args.tracking_uri, args.json)
+    require_rank_variables()
     from lit_mtrl.cli import commands
 
     if hasattr(args, "overrides"):
-        from lit_mtrl.config.compose import quote_texts
+        from lit_mtrl.config.overrides import quote_texts
 
         args.overrides = quote_texts(args.overrides)
     return getattr(commands, args.command)(args)
@@ -147,6 +149,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         )
     report = command("report", "figures, tables and one page from recorded runs")
     _report_options(report)
+    new = command("new", "a template of your own network, algorithm, critic, weighting, suite or callback")
+    new.add_argument("kind", metavar="KIND", help="network, algorithm, critic, weighting, suite or callback")
+    new.add_argument("name", metavar="NAME", help="of the module, and of its yaml, such as my_net")
+    new.add_argument("--dir", default=".", metavar="DIR", help="where to write it; default: here")
     ui = command("ui", "MLflow's pages on the runs, for this machine")
     ui.add_argument("--port", type=int, default=5000)
     for sub in (report, ui, doctor):
@@ -154,7 +160,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
     options = {
         option
-        for sub in (fit, params, test, bench, listing, report, ui, doctor)
+        for sub in (fit, params, test, bench, listing, new, report, ui, doctor)
         for option in sub._option_string_actions
     }
     args, rest = parser.parse_known_args([_as_override(arg, options) for arg in argv])

@@ -11,8 +11,8 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lit_mtrl.config.compose import override_saved
 from lit_mtrl.config.resolve import as_written
+from lit_mtrl.config.saved import override_saved
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.signals import ended_by_signals
 from lit_mtrl.core.suggest import unknown
@@ -25,6 +25,8 @@ SUITE = "env._target_"
 """Which environments they are, whose observations the weights know."""
 ENDING = "-v3"
 """Of Meta-World's own names of tasks."""
+WIDTHS, DIGITS = {"success": 7, "return": 8, "length": 6}, {"success": 2, "return": 1, "length": 1}
+"""Of the table's columns."""
 
 
 def test(args: argparse.Namespace) -> int:
@@ -53,8 +55,11 @@ def test(args: argparse.Namespace) -> int:
             return 1
         finally:
             evaluation.close()
-    mean = {key: sum(row[key] for row in rows) / len(rows) for key in ("success", "return", "length")}
-    report = {"frames": part["frames"], **tags, "episodes": cfg.eval.episodes, **mean, "tasks": rows}
+    columns = ["success", "return", "length"] if suite.score == "success" else ["return", "length"]
+    rows = [{key: row[key] for key in ("task", *columns)} for row in rows]
+    mean = {key: sum(row[key] for row in rows) / len(rows) for key in columns}
+    about = {"frames": part["frames"], **tags, "score": suite.score, "episodes": cfg.eval.episodes}
+    report = {**about, **mean, "tasks": rows}
     print(to_json(report) if args.json else _table([*rows, {"task": "mean", **mean}]))
     return 0
 
@@ -125,8 +130,9 @@ def _unusable(where: str, error: BaseException) -> str:
 def _table(rows: Sequence[dict[str, Any]]) -> str:
     """Text, a line per row; n/a for what a protocol does not tell."""
     width = max(len(row["task"]) for row in rows)
-    lines = [f"{'task':<{width}}  success    return  length"]
+    columns = [key for key in ("success", "return", "length") if key in rows[0]]
+    lines = ["  ".join([f"{'task':<{width}}", *(f"{key:>{WIDTHS[key]}}" for key in columns)])]
     for row in rows:
-        length = f"{row['length']:6.1f}" if row["length"] == row["length"] else "   n/a"
-        lines.append(f"{row['task']:<{width}}  {row['success']:7.2f}  {row['return']:8.1f}  {length}")
+        cells = [f"{row[key]:{WIDTHS[key]}.{DIGITS[key]}f}".replace("nan", "n/a") for key in columns]
+        lines.append("  ".join([f"{row['task']:<{width}}", *cells]))
     return "\n".join(lines)

@@ -4,17 +4,17 @@ are.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Sequence
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from lit_mtrl.config.contract import kind_of_parameter, parameters
 from lit_mtrl.config.instantiate import find_class
 from lit_mtrl.config.keys import kind_of
-from lit_mtrl.config.kinds import Kind, Number, like
-from lit_mtrl.config.resolve import leaves, raw_value
+from lit_mtrl.config.kinds import Kind, like
+from lit_mtrl.config.resolve import raw_values
 from lit_mtrl.config.trust import OURS
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.suggest import unknown_key
@@ -38,7 +38,7 @@ def check_keys(cfg: DictConfig, schema: DictConfig, exchanged: Sequence[str]) ->
     place.
     """
     known = set(_known(schema))
-    for key in leaves(cfg):
+    for key, _ in raw_values(cfg):
         if not key.startswith(("hydra", "callbacks.")) and key not in known:
             group = next((group for group in exchanged if key.startswith(f"{group}.")), None)
             require(group is not None, unknown_key(shown(key), known))
@@ -50,11 +50,10 @@ def check_keys(cfg: DictConfig, schema: DictConfig, exchanged: Sequence[str]) ->
 def check_values(cfg: DictConfig, schema: DictConfig) -> None:
     """Every value is of its key's kind, in place in the form that is used.
 
-    Keys of our own classes have the kinds of `lit_mtrl.config.keys`; those of others the type of the default, or of
-    the constructor's argument.
+    Keys of our own classes have the kinds of `lit_mtrl.config.keys`; those of others that of the constructor's
+    argument, or the type of the default.
     """
-    for key in list(leaves(cfg)):
-        raw = raw_value(cfg, key)
+    for key, raw in raw_values(cfg):
         require(raw != "???", f"{key}=???: stands for a value that is missing; give one")
         looked_up = key.split(".", 1)[1] if in_part_network(key) else key
         default, value = OmegaConf.select(schema, looked_up), OmegaConf.select(cfg, key)
@@ -86,7 +85,7 @@ def _part_target(cfg: DictConfig, key: str) -> str | None:
 
 
 def _known(schema: DictConfig) -> list[str]:
-    keys = list(leaves(schema))
+    keys = [key for key, _ in raw_values(schema)]
     return keys + [f"{part}.{key}" for part in parts_in(schema) for key in keys if key.startswith("network.")]
 
 
@@ -101,12 +100,7 @@ def _kind(target: str | None, key: str, default: object) -> Kind:
     known = kind_of(key) if target is None or target.split(".")[0] == OURS else None
     if known is not None:
         return known
-    takes = inspect.signature(find_class(target, object, f"{key}: {target}")).parameters if target else {}
-    if leaf not in takes:
-        return like(default) if default is not None else Kind(null="as it is")
-    declared, own = str(takes[leaf].annotation), takes[leaf].default
-    untyped = takes[leaf].annotation is inspect.Parameter.empty
-    null = "as the class has it" if own is None or untyped or "None" in declared else ""
-    if own not in (None, inspect.Parameter.empty):
-        return type(like(own))(null=null)
-    return Number(null=null) if re.fullmatch(r"(int|float|None|[ |])+", declared) else Kind(null=null)
+    takes = parameters(find_class(target, object, f"{key.rpartition('.')[0]}._target_={target}")) if target else {}
+    if leaf in takes:
+        return kind_of_parameter(takes[leaf], default)
+    return like(default) if default is not None else Kind(null="as it is")

@@ -122,5 +122,6 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _choices(group: Path) -> Iterator[str]:
-    for path in group.rglob("*.yaml"):
-        yield path.relative_to(group).with_suffix("").as_posix()
+    for place, _, files in os.walk(group):
+        inside = Path(place).relative_to(group).parts
+        yield from ("/".join((*inside, name.removesuffix(".yaml"))) for name in files if name.endswith(".yaml"))

@@ -235,26 +235,14 @@ def _finite(value: Any) -> bool:
 
 
 def _bounds(low: float, high: float, open_ends: str = "") -> str:
-    below = (
-        ""
-        if math.isinf(low) or low == -LARGEST
-        else f"above {_digits(low)}"
-        if "low" in open_ends
-        else f"from {_digits(low)}"
-    )
-    above = (
-        ""
-        if math.isinf(high) or high == LARGEST
-        else f"below {_digits(high)}"
-        if "high" in open_ends
-        else f"at most {_digits(high)}"
-    )
-    if below.startswith("from") and above:
-        above = above.replace("at most", "to").replace("below", "to below")
-        return f" {below} {above}"
-    return "".join(
-        f" {text}" if text is below else f", {text}" if below else f" {text}" for text in (below, above) if text
-    )
+    """Such as `` from 0 to below 1`` or `` above 0, at most 10``; nothing where nothing is bounded."""
+    low_text = "" if low in (-math.inf, -LARGEST) else f"{'above' if 'low' in open_ends else 'from'} {_digits(low)}"
+    if high in (math.inf, LARGEST):
+        return f" {low_text}".rstrip()
+    if low_text.startswith("from"):
+        return f" {low_text} to {'below ' if 'high' in open_ends else ''}{_digits(high)}"
+    high_text = f"{'below' if 'high' in open_ends else 'at most'} {_digits(high)}"
+    return f" {low_text}, {high_text}" if low_text else f" {high_text}"
 
 
 def _digits(bound: float) -> str:

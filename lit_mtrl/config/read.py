@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from lit_mtrl.core.errors import ConfigError, require
+from lit_mtrl.core.text import first_line
 
 BYTES = 2**18
 VALUES = 10_000
@@ -29,8 +30,7 @@ def read_yaml(path: Path, name: str, remedy: str = "repair it, or give another f
         text = path.read_text(encoding="utf-8-sig")
         tree = yaml.safe_load(text)
     except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ConfigError(f"{name}: not readable as YAML ({reason}); {remedy}") from error
+        raise ConfigError(f"{name}: not readable as YAML ({first_line(error)}); {remedy}") from error
     require_bounded(tree, name, remedy)
     return text, tree
 

@@ -4,7 +4,7 @@ and never written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -12,29 +12,31 @@ from omegaconf.resolvers.oc import env
 
 
 def resolved(cfg: DictConfig) -> DictConfig:
-    """The configuration without references, but for ``${oc.env:...}`` and what depends on it: files, checkpoints and
-    stores hold no secret then.
+    """``cfg`` itself, without references but for ``${oc.env:...}`` and what depends on it: files, checkpoints and stores
+    hold no secret then.
     """
     asked: list[str] = []
+    found: dict[str, Any] = {}
 
     def lookup(*args: Any) -> Any:
         asked.append(args[0])
         return env(*args)
 
-    out = cfg.copy()
     OmegaConf.register_new_resolver("oc.env", lookup, replace=True)
     try:
-        for key in leaves(cfg):
-            if "${" not in str(raw_value(cfg, key)):
+        for key, raw in raw_values(cfg):
+            if isinstance(raw, dict) or "${" not in str(raw):
                 continue
             asked.clear()
             value = OmegaConf.select(cfg, key)
             value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
             if not asked:
-                OmegaConf.update(out, key, value)
+                found[key] = value
     finally:
         OmegaConf.register_new_resolver("oc.env", env, replace=True)
-    return out
+    for key, value in found.items():
+        OmegaConf.update(cfg, key, value)
+    return cfg
 
 
 def as_written(cfg: DictConfig) -> dict[str, Any]:
@@ -42,6 +44,14 @@ def as_written(cfg: DictConfig) -> dict[str, Any]:
     out = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(out, dict)
     return {str(key): value for key, value in out.items()}
+
+
+def with_values(cfg: DictConfig, values: Mapping[str, Any]) -> DictConfig:
+    """A copy of the configuration with other values for dotted keys."""
+    out = cfg.copy()
+    for key, value in values.items():
+        OmegaConf.update(out, key, value)
+    return out
 
 
 def raw_value(cfg: DictConfig, key: str) -> Any:
@@ -54,10 +64,13 @@ def raw_value(cfg: DictConfig, key: str) -> Any:
     return OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node._value()
 
 
-def leaves(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
-    """The dotted keys of all values, each group before what it holds."""
-    for key in cfg:
-        yield f"{prefix}{key}"
-        node = cfg._get_node(key)
-        if isinstance(node, DictConfig) and isinstance(node._value(), dict):
-            yield from leaves(node, f"{prefix}{key}.")
+def raw_values(cfg: DictConfig) -> Iterator[tuple[str, Any]]:
+    """The dotted keys of all values with these as they are written, each group before what it holds."""
+    return _raw_values(as_written(cfg))
+
+
+def _raw_values(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        yield f"{prefix}{key}", value
+        if isinstance(value, dict):
+            yield from _raw_values(value, f"{prefix}{key}.")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lit_mtrl.config.compose import is_saved, parse_overrides, read_config
+from lit_mtrl.config.files import read_config
+from lit_mtrl.config.overrides import parse_overrides
+from lit_mtrl.config.saved import is_saved
 
 
 def swept_keys(overrides: Sequence[str]) -> list[str]:
@@ -18,7 +20,7 @@ def study_sweep(configs: Sequence[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for config in configs:
-        content = read_config(config)[1]
+        content = read_config(config).content
         if is_saved(content):  # it may be somebody else's, and what is swept counts as the user's own
             continue
         sweeper = (content.get("hydra") or {}).get("sweeper") or {}

@@ -55,9 +55,8 @@ def require_trusted(tree: Any, own: Collection[str] | None = None, folders: Sequ
         dotted = isinstance(name, str) and DOTTED.fullmatch(name)
         require(bool(dotted), f"{key}={shown(name)}: give a class by its dotted name, such as my_pkg.my_module.MyClass")
         top = name.split(".")[0]
-        mine = (own is None or key in own) and _is_own(top, folders)
         require(
-            top in given or mine,
+            top in given or ((own is None or key in own) and _is_own(top, folders)),
             f"{key}={shown(name)}: code of '{top}' does not run because a configuration names it;"
             f" if you know and trust that code, add --trust {top}",
         )

@@ -57,7 +57,7 @@ def upgraded(saved: Mapping[Any, Any], where: str = SAVED) -> dict[str, Any]:
     require_bounded(saved, where)
     tree = renamed(saved)
     for group, key, place in REGROUPED:
-        if key in (tree.get(group) or {}) and isinstance(tree.get(place), dict):
+        if all(isinstance(tree.get(name), dict) for name in (group, place)) and key in tree[group]:
             tree[place].setdefault(key, tree[group].pop(key))
     for group, added in ADDED.items():
         if isinstance(tree.get(group), dict):
@@ -91,7 +91,8 @@ def renamed(tree: Any) -> Any:
 
 def _parts(tree: Mapping[str, Any], where: str) -> Iterator[str]:
     """What each weighting, callback and part of the algorithm needs."""
-    yield from (f"{name}._target_" for name, part in tree.items() if isinstance(part, dict) and "network" in part)
+    built = [name for name, part in tree.items() if isinstance(part, dict) and "network" in part]
+    yield from (f"{name}.{key}" for name in built for key in ("_target_", "network"))
     for group, keys in ("weighting", ("_target_", "name")), ("callbacks", ("_target_",)):
         parts = tree.get(group)
         require(isinstance(parts, dict), f"{where}: {group} is missing in its configuration; {REMEDY}")

@@ -14,6 +14,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from lit_mtrl.core.errors import require
+from lit_mtrl.core.text import shown
+
+RANK_VARIABLES = (
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "JSM_NAMESPACE_RANK"),
+    *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS"),
+)
+"""Environment variables of processes that others have started as ranks."""
+
 
 def die_with_parent(gently: bool = False) -> None:
     """Ask Linux to kill this process when its parent dies, so that a killed run leaves no workers behind; ``gently``
@@ -84,11 +93,22 @@ def rank_of_process() -> int:
     """Its number among the processes that train one run, from what Lightning, torchrun or SLURM left in its
     environment; 0 if alone.
     """
-    found = (os.environ.get(key) for key in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
-    return int(next((value for value in found if value and value.isdigit()), 0))
+    values = (os.environ.get(key, "") for key in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return int(next(filter(str.isdecimal, values), 0))
 
 
-def hold(path: Path) -> TextIO:
+def require_rank_variables() -> None:
+    """`ConfigError` unless what should tell this process which rank it is are numbers; Lightning reads them when it is
+    imported.
+    """
+    for name in RANK_VARIABLES:
+        value = os.environ.get(name, "0")
+        require(
+            value.isdecimal(), f"{name}={shown(value)}: is a whole number where torchrun or SLURM sets it; unset it"
+        )
+
+
+def lock_file(path: Path) -> TextIO:
     """Lock the file at ``path``, making it if needed, until the result is closed or this process ends;
     `BlockingIOError` if another has it.
     """
@@ -101,7 +121,7 @@ def hold(path: Path) -> TextIO:
     return file
 
 
-def held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether a process holds the lock of ``path``."""
     if not os.path.exists(path):
         return False
@@ -122,11 +142,11 @@ def claim(folder: Path, names: Sequence[str], count: int) -> Iterator[list[str]]
     with ExitStack() as claims:
         with (folder / "lock").open("a") as one_at_a_time:
             fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
-            claimed = {name: sum(held(path) for path in folder.glob(f"{name}.*")) for name in names}
+            claimed = {name: sum(is_locked(path) for path in folder.glob(f"{name}.*")) for name in names}
             chosen = sorted(sorted(names, key=claimed.__getitem__)[:count], key=names.index)
             for name in chosen:
                 paths = (folder / f"{name}.{number}" for number in itertools.count())
-                claims.enter_context(hold(next(path for path in paths if not held(path))))
+                claims.enter_context(lock_file(next(path for path in paths if not is_locked(path))))
         yield chosen
 
 

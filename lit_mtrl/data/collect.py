@@ -32,7 +32,7 @@ from torchrl.envs.utils import ExplorationType
 
 from lit_mtrl.core.errors import require
 from lit_mtrl.core.limits import remedy
-from lit_mtrl.data.watch import WatchedWeights, exit_code, require_alive, started, watched_get, worker_env
+from lit_mtrl.data.watch import HAVE_ENDED, WatchedWeights, exit_code, require_alive, started, watched_get, worker_env
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.envs.vector import FLAGS, STATS, vector_env
 from lit_mtrl.policies.acting import ActingPolicy
@@ -191,8 +191,8 @@ class TaskCollector:
         """
         lines, everything = [], str(error)
         processes = getattr(getattr(self, "_collector", None), "procs", [])
-        # If it was TorchRL that found one dead, it has ended the others by SIGTERM.
-        ended = str(error).startswith(("At least one process failed", "Cannot close a process"))
+        # Where one was found dead during a collection, TorchRL has ended the others by SIGTERM.
+        ended = str(error).startswith(("At least one process failed", "Cannot close a process", HAVE_ENDED))
         for worker, owned in enumerate(self._owned):
             said = self._log(worker).read_text(errors="replace").strip() if self._log(worker).exists() else ""
             code = exit_code(processes[worker]) if processes else None

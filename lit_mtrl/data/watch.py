@@ -18,6 +18,8 @@ from torchrl.weight_update import SharedMemWeightSyncScheme
 from lit_mtrl.core.processes import die_with_parent
 from lit_mtrl.core.signals import starting_processes
 
+HAVE_ENDED = "collecting processes have ended"
+
 
 def started(*args: Any, **options: Any) -> MultiSyncCollector:
     """TorchRL's collector, whose processes are ended by their parent alone."""
@@ -41,7 +43,7 @@ def require_alive(processes: Sequence[Any]) -> None:
     codes = {worker: exit_code(process, wait=0.0) for worker, process in enumerate(processes)}
     dead = ", ".join(f"worker {worker} (exit code {code})" for worker, code in codes.items() if code is not None)
     if dead:
-        raise RuntimeError(f"collecting processes have ended: {dead}")
+        raise RuntimeError(f"{HAVE_ENDED}: {dead}")
 
 
 def watched_get(get: Callable[..., Any], processes: Sequence[Any], *args: Any, **options: Any) -> Any:

@@ -99,7 +99,7 @@ class VectorEnv(EnvBase):
 
     def _set_seed(self, seed: int | None) -> None:
         self._seed(seed or 0)
-        self._begun = False
+        self._stepped = False
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDict:
         mask = None if tensordict is None else tensordict.get("_reset", None)
@@ -111,7 +111,7 @@ class VectorEnv(EnvBase):
         self._begin(rows, obs)
         for i in rows:
             self._return[i], self._length[i], self._success[i] = 0, 0, False
-            self._limit[i] = self._horizons[i] if self._begun else self._first[i]
+            self._limit[i] = self._horizons[i] if self._stepped else self._first[i]
         return self._out(obs, {key: torch.zeros(len(self._rows), 1, dtype=torch.bool) for key in FLAGS})
 
     def step_and_maybe_reset(self, tensordict: TensorDictBase) -> tuple[TensorDictBase, TensorDictBase]:
@@ -133,7 +133,7 @@ class VectorEnv(EnvBase):
         reward = np.empty((n, 1), np.float32)
         terminated = np.empty((n, 1), bool)
         self._advance(actions, obs, reward, terminated)
-        self._begun = True
+        self._stepped = True
         self._return += reward[:, 0]
         self._length += 1
         truncated = (self._length >= self._limit)[:, None] & ~terminated

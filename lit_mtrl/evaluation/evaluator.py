@@ -80,9 +80,10 @@ def processes(workers: int, background: bool = False, ranks: int = 1) -> int:
 
 
 class Evaluator:
-    """Plays ``episodes`` episodes of every task with the mean action; episode e starts on goal e mod the suite's goals.
+    """Plays ``episodes`` episodes of every task with the mean action; episode e starts on variation e mod their number.
 
-    An episode ends at its first success, as in Meta-World's protocol, so returns fall as a policy gets faster.
+    Where success is the score, an episode ends at its first success, as in Meta-World's protocol, so returns fall as a
+    policy gets faster; where the return is, it goes on.
     ``workers``: processes, each playing an equal share of the episodes, started at the first evaluation and kept; 0 is
     one per core. 1 plays in this process. ``background``: leave room for training: 0 is one per two cores, and 1 is a
     process, too. ``ranks`` share the episodes, and the cores of this machine; each has ``workers``. ``tasks``: numbers
@@ -152,11 +153,11 @@ class Evaluator:
         self._workers, self._local, self._actor = [], None, None
 
 
-def read_success(table: Path) -> dict[int, list[float]]:
-    """Frames to the success of each task, from an ``eval.csv``; empty if there is none."""
+def read_scores(table: Path, score: str) -> dict[int, list[float]]:
+    """Frames to the ``success`` or ``return`` of each task, from an ``eval.csv``; empty if there is none."""
     found: dict[int, list[float]] = {}
     if table.exists():
         with table.open(newline="") as file:
             for row in csv.DictReader(file):
-                found.setdefault(int(row["frames"]), []).append(float(row["success"]))
+                found.setdefault(int(row["frames"]), []).append(float(row[score]))
     return found

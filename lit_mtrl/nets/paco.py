@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,9 @@ class PaCo(nn.Module):
     ``random``, or ``one_hot`` (K equal to the number of tasks: every task starts with a parameter set of its own;
     section 6.3 of the paper).
     """
+
+    task_vectors: ClassVar[tuple[str, ...]] = ("w",)
+    """Of `task_mixture`, what is drawn as vectors."""
 
     def __init__(
         self,

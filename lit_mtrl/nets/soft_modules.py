@@ -92,15 +92,14 @@ class SoftModules(nn.Module):
         return y.view(*x.shape[:-1], -1)
 
     def task_mixture(self, x: Tensor) -> dict[str, Tensor]:
-        """Routing probabilities of each task, means over ``x [T, n, in_dim]``: per layer ``[T, K * K]``, row by row;
-        ``routing output [T, K]``.
+        """Routing probabilities of each task, means over ``x [T, n, in_dim]``: per layer ``[T, to, from]``, ``[T, K,
+        K]``; ``routing output [T, K]``.
         """
         _, probabilities = self._route(x, None)
+        k = len(self.last.weight)
         means = [p.view(x.shape[0], -1, p.shape[-1]).mean(1) for p in probabilities]
-        names = [f"routing layer {i}" for i in range(1, len(means) + 1)]
-        if self.head is not None:
-            names[-1] = "routing output"
-        return dict(zip(names, means, strict=True))
+        output = {} if self.head is None else {"routing output": means.pop()}
+        return {**{f"routing layer {i}": mean.unflatten(-1, (k, k)) for i, mean in enumerate(means, 1)}, **output}
 
     def _route(self, x: Tensor, task: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         """Features ``[n, D]`` and the probabilities of each layer, ``[n, K * K]`` (rows sum to one), the last ``[n,

@@ -23,7 +23,6 @@ CIRCUMSTANCES = re.compile(
 """Dotted keys that make no group of their own."""
 WITHOUT_EFFECT = re.compile(rf"(trainer|logger|{_WATCHING}|hydra|parameters)\.")
 NAMES = ("run_name", "output_dir", "experiment_name", "git_commit", "lit_mtrl", "group")
-SUPERSEDED = "superseded"
 
 
 @dataclass(eq=False)

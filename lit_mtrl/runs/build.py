@@ -1,23 +1,18 @@
-"""The composition root: from a configuration to the objects of a run."""
+"""From a configuration to the parts of a run: each function builds one part, and gets those it needs."""
 
 from __future__ import annotations
 
-import io
 import logging
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.algos.base import Algorithm
+from lit_mtrl.config.contract import made_by, parameters
 from lit_mtrl.config.instantiate import find_class, make
-from lit_mtrl.core import files
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.processes import cores
 from lit_mtrl.data.buffer import Buffer
@@ -25,7 +20,7 @@ from lit_mtrl.data.module import DataModule
 from lit_mtrl.data.placement import require_free_memory, transition_bytes
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.envs.benchmarks import task_names
-from lit_mtrl.training.strategies import choose_strategy
+from lit_mtrl.nets.base import Network
 from lit_mtrl.weighting.base import Weighting
 from lit_mtrl.weighting.mean import Mean
 
@@ -127,57 +122,10 @@ def default_workers(suite: Suite, ranks: int = 1) -> int:
     return 1 if suite.threaded else min(cores(ranks), len(suite.tasks))
 
 
-def build_trainer(cfg: DictConfig, callbacks: list[Any], epochs: int = -1) -> lightning.Trainer:
-    """Lightning's trainer, without loggers, and without a budget unless ``epochs`` are given; an epoch is ours (a fixed
-    number of frames), a batch is an iteration.
-    """
-    devices, gpus = cfg.trainer.devices, torch.cuda.device_count()
-    require(devices > 0, f"trainer.devices={devices}: 1 or more")
-    wanted = cfg.trainer.accelerator in ("gpu", "cuda") or (cfg.trainer.accelerator == "auto" and gpus > 0)
-    require(
-        not wanted or devices <= gpus,
-        f"trainer.devices={devices}: this machine has {gpus} GPUs; ask for no more, or for CPU ranks by trainer.accelerator=cpu",
-    )
-    strategy = choose_strategy(cfg.trainer.strategy, devices > 1)
-    try:
-        return lightning.Trainer(
-            accelerator=cfg.trainer.accelerator,
-            devices=devices,
-            strategy=strategy,
-            max_epochs=epochs,
-            logger=False,
-            callbacks=callbacks,
-            default_root_dir=cfg.output_dir,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            log_every_n_steps=1,
-            use_distributed_sampler=False,
-            plugins=[*_environment(devices), _CheckpointFiles()],
-        )
-    except (MisconfigurationException, RuntimeError, ValueError) as error:
-        raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
-
-
-class _CheckpointFiles(TorchCheckpointIO):
-    """Written beside their names and synced; Lightning writes them elsewhere, moves them, and leaves what a full disk
-    has cut short.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        content = io.BytesIO()  # through a file, PyTorch would hide why it cannot be written
-        torch.save(checkpoint, content)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        files.write(Path(path), [content.getbuffer()])
-
-
-def _environment(devices: int) -> list[Any]:
-    """Who starts ranks, where Lightning's own finding would do harm: SLURM starts none for one device, and its signals
-    must not save from within a step.
-    """
-    if devices == 1:
-        return [LightningEnvironment()]
-    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+def build_callbacks(cfg: DictConfig) -> list[lightning.Callback]:
+    """The evaluation, then the callbacks of ``callbacks``, in the order in which Lightning calls them."""
+    callbacks = [make(value, lightning.Callback, f"callbacks.{name}") for name, value in cfg.callbacks.items()]
+    return [make(cfg.eval, lightning.Callback, "eval"), *callbacks]
 
 
 def _sizes(suite: Suite) -> dict[str, Any]:
@@ -193,10 +141,12 @@ def _own_actions(suite: Suite) -> dict[str, Any]:
 def _factory(cfg: DictConfig, part: str) -> partial:
     """What makes one of an algorithm's parts, called with the sizes; its network is the run's, but for its own keys."""
     require(part in cfg, f"algo={cfg.algo.name}: is built from a '{part}', and none is chosen; add it to its defaults")
+    takes = parameters(algorithm_class(cfg))
+    base = made_by(takes[part], torch.nn.Module) if part in takes else torch.nn.Module
     if "network" not in cfg[part]:
-        return partial(make, cfg[part], torch.nn.Module, part)
+        return partial(make, cfg[part], base, part)
     own = OmegaConf.merge(cfg.network, cfg[part].network)
     assert isinstance(own, DictConfig)
     require(own.get("match") is None, "network.match: is resolved by fit and params only; give network.width here")
-    net = partial(make, own, torch.nn.Module, "network", skip=("match",))
-    return partial(make, cfg[part], torch.nn.Module, part, skip=("network",), network=net)
+    net = partial(make, own, Network, "network", skip=("match",))
+    return partial(make, cfg[part], base, part, skip=("network",), network=net)

@@ -1,11 +1,14 @@
-"""``network.match``: the width at which a network's actor has as many parameters as asked for."""
+"""``network.match``: the width at which a network's actor has as many parameters as asked for.
+
+PyTorch is imported only where a width is asked for, so that other configurations are composed at once.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.config.check import parts_in
@@ -13,9 +16,9 @@ from lit_mtrl.config.compose import compose
 from lit_mtrl.config.folders import file_of, groups
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.suggest import unknown
-from lit_mtrl.envs.base import Suite
-from lit_mtrl.runs.build import algorithm_class, build_part, build_suite
-from lit_mtrl.training.engine import param_count
+
+if TYPE_CHECKING:
+    from lit_mtrl.envs.base import Suite
 
 LARGEST = 2**20
 
@@ -25,9 +28,9 @@ def composed(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
     cfg = compose(configs, overrides)
     if all(cfg[part].network.get("match") is None for part in parts_in(cfg)) and cfg.network.get("match") is None:
         return cfg
-    found = match_width(cfg)
-    assert found is not None
-    width, text = found
+    matched = match_width(cfg)
+    assert matched is not None
+    width, text = matched
     print(text, file=sys.stderr)  # noqa: T201
     return compose(configs, [*overrides, f"network.width={width}", "network.match=null"])
 
@@ -51,6 +54,8 @@ def match_width(cfg: DictConfig) -> tuple[int, str] | None:
         "width" not in cfg[sized].network,
         f"network.match: chooses the {sized}'s width; leave {sized}.network.width away",
     )
+    from lit_mtrl.runs.build import build_suite
+
     suite = build_suite(cfg)
     goal = _goal(cfg, suite, target)
     low, high = 0, 1  # the answer lies in [low, high)
@@ -73,6 +78,8 @@ def match_width(cfg: DictConfig) -> tuple[int, str] | None:
 
 def sized_part(cfg: DictConfig) -> str:
     """The part of the algorithm whose parameters are counted: the first that it names, as a rule its actor."""
+    from lit_mtrl.runs.build import algorithm_class
+
     return algorithm_class(cfg).parts[0]
 
 
@@ -91,6 +98,11 @@ def _goal(cfg: DictConfig, suite: Suite, target: object) -> int:
 
 def _count(cfg: DictConfig, suite: Suite, width: int | None) -> int | None:
     """Parameters of what is sized at ``width``; None if the network cannot have that width."""
+    import torch
+
+    from lit_mtrl.runs.build import build_part
+    from lit_mtrl.training.engine import param_count
+
     part, network = sized_part(cfg), cfg.network.copy()
     network.match = None
     if width is not None:

@@ -36,13 +36,12 @@ class _Launcher(_SubprocessScriptLauncher):
 
 
 class RanksStrategy(DDPStrategy):
-    """What both have in common. ``config``, to be set before training: must be the same on all ranks."""
+    """What both have in common. ``config``: nested mappings that must be the same on all ranks."""
 
-    config: Mapping[str, Any] = MappingProxyType({})
-
-    def __init__(self, **options: Any):
+    def __init__(self, config: Mapping[str, Any] = MappingProxyType({}), **options: Any):
         # A rank that ends is noticed at once; a long wait is for one that plays or saves.
         super().__init__(timeout=timedelta(hours=4), **options)
+        self.config = config
 
     def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None
@@ -65,6 +64,11 @@ class RanksStrategy(DDPStrategy):
                 process.wait(max(0.0, until - time.monotonic()))
             process.kill()
             process.wait()
+
+    def compare_early(self) -> None:
+        """Meet ranks that were started from outside, which exist already; as `setup_environment`."""
+        if self.cluster_environment is not None and self.cluster_environment.creates_processes_externally:
+            self.setup_environment()
 
     def setup_environment(self) -> None:
         """Meet the other ranks; raises `ConfigError` if they were started with another configuration."""
@@ -91,19 +95,19 @@ class FlatDDP(RanksStrategy):
 class HookedDDP(RanksStrategy):
     """``trainer.strategy=ddp_find_unused_parameters_true``: PyTorch's DDP as Lightning wraps it, to compare with."""
 
-    def __init__(self) -> None:
-        super().__init__(find_unused_parameters=True)
+    def __init__(self, config: Mapping[str, Any] = MappingProxyType({})):
+        super().__init__(config, find_unused_parameters=True)
 
 
 STRATEGIES = {"ddp": FlatDDP, "ddp_find_unused_parameters_true": HookedDDP}
 
 
-def choose_strategy(name: str, several: bool) -> Strategy | str:
+def choose_strategy(name: str, several: bool, config: Mapping[str, Any]) -> Strategy | str:
     """What Lightning's trainer gets for ``trainer.strategy = name``; ``auto`` is ``ddp`` where there are ``several``
-    devices.
+    devices. Their ranks compare ``config``.
     """
     require(name in ("auto", *STRATEGIES), unknown("trainer.strategy", name, ("auto", *STRATEGIES)))
-    return STRATEGIES["ddp" if name == "auto" else name]() if several else "auto"
+    return STRATEGIES["ddp" if name == "auto" else name](config) if several else "auto"
 
 
 def require_same(configs: list[dict[str, Any]]) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
 from lit_mtrl.core.errors import require
 
 
-class Weighting(nn.Module):
+class Weighting(nn.Module, ABC):
     """Weights ``[T]`` for the tasks' losses; the engine then runs one ordinary backward of ``(weights *
     losses).sum()``.
 
@@ -34,9 +36,9 @@ class Weighting(nn.Module):
         super().__init__()
         self.num_tasks = num_tasks
 
+    @abstractmethod
     def forward(self, losses: Tensor, gramian: Tensor | None) -> Tensor:
         """Weights ``[T]`` for ``losses [T]``, both without graph; ``gramian [T, T]`` if ``reads_gramian``."""
-        raise NotImplementedError
 
     def optimizer(self) -> torch.optim.Optimizer | None:
         """Of what the weighting learns, None if it learns nothing; asked once, when everything is on its device."""

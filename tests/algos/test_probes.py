@@ -11,7 +11,6 @@ import torch
 
 from lit_mtrl.algos.sac import SAC
 from lit_mtrl.core.errors import ConfigError
-from lit_mtrl.core.keys import STORED
 from lit_mtrl.critics.scalar import ScalarCritic
 from lit_mtrl.data.collect import TaskCollector
 from lit_mtrl.data.replay import PerTaskReplay
@@ -51,7 +50,7 @@ def train(suite: Probes, net: type, updates: int = 600) -> SAC:
     for step in range(0, 200 + updates, 10):
         policy.phase.fill_(RANDOM if step < 200 else EXPLORE)
         collector.publish()
-        replay.extend(collector.collect().select(*STORED))
+        replay.extend(collector.collect().select(*sac.stored))
         if step >= 200:
             engine.run(replay.sample(10))
     collector.shutdown()

@@ -21,6 +21,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import nn
 
 import lit_mtrl.callbacks.evaluation
+from lit_mtrl.algos.base import Algorithm, Objective
 from lit_mtrl.callbacks.checkpoint import Checkpoint
 from lit_mtrl.callbacks.evaluation import Evaluation
 from lit_mtrl.config.compose import compose
@@ -30,7 +31,7 @@ from lit_mtrl.core.tables import append_rows, keep_rows_until
 from lit_mtrl.data.module import DataModule
 from lit_mtrl.envs.probes import Probes
 from lit_mtrl.evaluation.evaluator import PENDING, Episodes, Evaluator
-from lit_mtrl.runs.folder import resumed
+from lit_mtrl.runs.resume import resumed
 from lit_mtrl.runs.run import Run
 from lit_mtrl.tracking.csv import CSVLogger
 from lit_mtrl.training.checkpoint import find, load
@@ -51,6 +52,21 @@ class Actor(nn.Module):
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1), requires_grad=False)
+
+
+class Acting(Algorithm):
+    """Nothing but its policy."""
+
+    def __init__(self):
+        super().__init__()
+        self.actor = Actor()  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
+    def policy(self) -> Any:
+        return self.actor
+
+    def objectives(self) -> tuple[Objective, ...]:
+        return ()
 
 
 class Late(Evaluator):
@@ -86,7 +102,7 @@ class Data(DataModule):
     """Of a module only what the callbacks need."""
 
     def __init__(self):
-        self.suite, self.replay = SUITE, SimpleNamespace(dumps=lambda path: path.mkdir() or {})  # pyright: ignore
+        self.suite, self.buffer = SUITE, SimpleNamespace(dumps=lambda path: path.mkdir() or {})  # pyright: ignore
         self.resumed = None
 
 
@@ -99,8 +115,9 @@ def train(
     folder.mkdir(exist_ok=True)
     evaluation, checkpoint = Evaluation(every, background=background), Checkpoint(keep)
     evaluation.evaluator = Late(polls)
-    actor = Actor()
-    agent: Any = SimpleNamespace(algorithm=SimpleNamespace(actor=actor), frames=0, tasks=SUITE.tasks)
+    algorithm = Acting()
+    actor = algorithm.policy
+    agent: Any = SimpleNamespace(algorithm=algorithm, frames=0, tasks=SUITE.tasks)
 
     def save(path: Path, weights_only: bool) -> None:
         state = {"algorithm.actor.weight": actor.weight.clone()}

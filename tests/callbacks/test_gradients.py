@@ -13,8 +13,11 @@ from lit_mtrl.runs.run import Run
 from tests.helpers.runs import read
 
 
-def start(folder: Path, *overrides: str) -> Run:
-    run = Run(compose(["debug"], [f"output_dir={folder}", "callbacks.gradients.every_epochs=1", *overrides]))
+def start(folder: Path, *overrides: str, every: int = 1) -> Run:
+    """Measured every so many epochs, or never."""
+    less = ("collector.updates_per_step=0.2", "~callbacks.plasticity", "~callbacks.pictures")
+    own = f"callbacks.gradients.every_epochs={every}" if every else "~callbacks.gradients"
+    run = Run(compose(["debug"], [f"output_dir={folder}", *less, own, *overrides]))
     run.fit()
     return run
 
@@ -76,10 +79,7 @@ def test_numbers_are_those_of_explicit_gradients(tmp_path: Path) -> None:
 @pytest.mark.parametrize("weighting", ["mean", "pcgrad"])
 def test_training_is_the_same_without_it(weighting: str, tmp_path: Path) -> None:
     with_it = start(tmp_path / "with", f"weighting={weighting}")
-    without = Run(
-        compose(["debug"], [f"output_dir={tmp_path}/without", f"weighting={weighting}", "~callbacks.gradients"])
-    )
-    without.fit()
+    without = start(tmp_path / "without", f"weighting={weighting}", every=0)
     assert not (tmp_path / "without/gradients.csv").exists()
     for a, b in zip(with_it.agent.parameters(), without.agent.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -92,7 +92,7 @@ def test_with_mask_out(tmp_path: Path) -> None:
 
 
 def test_every_so_many_epochs_and_at_the_end(tmp_path: Path) -> None:
-    start(tmp_path, "frames=1500", "callbacks.gradients.every_epochs=2")
+    start(tmp_path, "frames=1500", every=2)
     assert sorted({int(row["frames"]) for row in read(tmp_path / "gradients.csv")}) == [600, 1200, 1500]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_mtrl.callbacks.pictures import draw_mixture, draw_vectors, flat_points, read
+from lit_mtrl.callbacks.pictures import draw_mixture, draw_paths, flat_points, read
 from lit_mtrl.config.compose import compose
 from lit_mtrl.runs.run import Run
 
@@ -18,28 +18,28 @@ def test_principal_components_by_hand() -> None:
     """Points on a line in 4-D: all variance on the first axis, distances kept."""
     line = torch.tensor([[1.0, 2.0, 2.0, 0.0]]) / 3
     at = torch.tensor([[-2.0, 0.0, 5.0], [-1.0, 1.0, 3.0]])
-    points, text = flat_points(at[..., None] * line + 7)
+    points, text = flat_points(at[..., None] * line + 7, "w")
     assert text == "principal component" and points.shape == (2, 3, 2)
     torch.testing.assert_close(points[..., 0].abs(), (at - at.mean()).abs())
     torch.testing.assert_close(points[..., 1], torch.zeros(2, 3), rtol=0, atol=1e-5)
 
 
 def test_one_point() -> None:
-    assert flat_points(torch.ones(1, 1, 5))[0].tolist() == [[[0, 0]]]
+    assert flat_points(torch.ones(1, 1, 5), "w")[0].tolist() == [[[0, 0]]]
 
 
 def test_two_sets_lie_on_the_unit_circle() -> None:
-    points, text = flat_points(torch.tensor([[[3.0, 4.0], [0.0, -2.0]]]))
+    points, text = flat_points(torch.tensor([[[3.0, 4.0], [0.0, -2.0]]]), "w")
     torch.testing.assert_close(points, torch.tensor([[[0.6, 0.8], [0.0, -1.0]]]))
     assert text == "direction"
 
 
 @pytest.mark.parametrize("sets", [1, 2, 5])
 def test_pictures_are_written(sets: int, tmp_path: Path) -> None:
-    way = torch.randn(4, 3, sets)
+    vectors = torch.randn(4, 3, sets)
     for path in (
-        draw_vectors(tmp_path / "w.png", TASKS, way),
-        draw_mixture(tmp_path / "m.png", TASKS, {"w": way[0]}, 9),
+        draw_paths(tmp_path / "w.png", "w", TASKS, vectors),
+        draw_mixture(tmp_path / "m.png", TASKS, {"w": vectors[0]}, 9),
     ):
         assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 5000
 
@@ -66,7 +66,7 @@ def test_a_run_draws_and_records(network: str, names: set[str], columns: int, tm
     first = sorted(names)[0]
     values = read(tmp_path / "with/mixture.csv", first, done.agent.tasks)
     assert values.shape == (2, 3, columns)
-    net = done.agent.algorithm.actor.net
+    net = done.agent.algorithm.policy.net
     if network != "soft_modules":  # whose routing depends on the observations
         torch.testing.assert_close(values[-1], net.task_mixture(torch.empty(0))[first].detach())
     pictures = {path.name for path in (tmp_path / "with/pictures").iterdir()}

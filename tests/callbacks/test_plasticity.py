@@ -22,7 +22,7 @@ from lit_mtrl.callbacks.plasticity import (
 from lit_mtrl.config.compose import compose
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.nets.activations import Layer, record
-from lit_mtrl.runs.folder import resumed
+from lit_mtrl.runs.resume import resumed
 from lit_mtrl.runs.run import Run
 
 

@@ -15,6 +15,8 @@ from tests.helpers.command import run
 from tests.helpers.processes import environment
 from tests.helpers.project import ROOT
 
+HEAVY = {"torch", "lightning", "numpy", "mlflow", "torchrl", "metaworld", "matplotlib"}
+
 
 @pytest.mark.parametrize(
     ("config", "overrides", "actor", "critic"),
@@ -49,7 +51,15 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     for command in ("fit", "test", "params", "list", "bench"):
         assert f"\n    {command} " in done.stdout
     loaded = set(ast.literal_eval(done.stderr))
-    assert not loaded & {"torch", "hydra", "omegaconf", "lightning", "numpy", "mlflow", "torchrl", "metaworld", "yaml"}
+    assert not loaded & {*HEAVY, "hydra", "omegaconf", "yaml"}
+
+
+@pytest.mark.parametrize("args", [["list"], ["fit", "--print-config"], ["fit", "network.widht=3"]], ids=str)
+def test_what_trains_nothing_imports_nothing_heavy(args: list[str], tmp_path: Path) -> None:
+    code = f"import sys, lit_mtrl.cli.main as c; c.main({args}); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not set(ast.literal_eval(done.stdout.splitlines()[-1])) & HEAVY
 
 
 def test_list_names_every_file() -> None:
@@ -78,8 +88,10 @@ def test_recorded_runs_can_be_repeated() -> None:
     for path in (ROOT / "results").rglob("config.yaml"):
         code, out, err = run("fit", "--config", str(path), "run_name=again", "--print-config", "--trust", "results")
         assert code == 0, err
-        parts = yaml.safe_load(out)["weighting"]
+        cfg, saved = yaml.safe_load(out), yaml.safe_load(path.read_text())
+        parts = cfg["weighting"]
         assert parts.keys() == {"critic", "actor"} and all(part["name"] for part in parts.values())
+        assert all(cfg[key] == saved[key] for key in ("frames", "epoch_frames", "benchmark", "seed"))
 
 
 def test_own_file_and_order_of_files(tmp_path: Path) -> None:
@@ -246,6 +258,25 @@ def test_bad_checkpoint(tmp_path: Path) -> None:
     assert code == 2 and "truncated" in err and err.count("\n") == 1
     code, _, err = run("test", "--ckpt", str(tmp_path / "none.ckpt"))
     assert code == 2 and "no such file" in err
+
+
+@pytest.mark.parametrize("name", ["LOCAL_RANK", "WORLD_SIZE", "SLURM_PROCID", "NODE_RANK"])
+@pytest.mark.parametrize("value", ["x", "", "-1", "²"])
+def test_ranks_that_are_no_numbers(name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, value)
+    code, out, err = run("fit", "--config", "debug")
+    assert (code, out) == (2, "") and not list(tmp_path.iterdir())
+    assert err == f"error: {name}={value}: is a whole number where torchrun or SLURM sets it; unset it\n"
+
+
+@pytest.mark.parametrize("value", ["garbage", "[]", '{"debug": 5}', "[" * 100_000])
+def test_runs_of_sweeps_that_no_sweep_has_set(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LIT_MTRL_PARENT_RUNS", value)
+    code, _, err = run("fit", "--config", "debug", "logger=mlflow")
+    assert code == 2 and err.count("\n") == 1 and not list(tmp_path.iterdir())
+    assert err.startswith("error: LIT_MTRL_PARENT_RUNS=") and "is not what a sweep sets for its jobs; unset it" in err
 
 
 def test_folder_that_cannot_be_written(tmp_path: Path) -> None:

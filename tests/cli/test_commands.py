@@ -8,19 +8,16 @@ import ast
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from lit_mtrl.config.compose import ROOT_KEYS
+from lit_mtrl.config.saved import ROOT_KEYS
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.core.tables import to_json
 from lit_mtrl.tracking.ui import serve
 from tests.helpers.command import run
-from tests.helpers.processes import environment
 from tests.helpers.project import ROOT, SOURCES
 from tests.helpers.run_folders import write_run
 
@@ -149,22 +146,6 @@ def test_list_describes_what_it_can(conf: Path) -> None:
     assert max(map(len, out.splitlines())) < 300
 
 
-def test_a_reader_that_has_read_enough(tmp_path: Path) -> None:
-    """As in ``lit_mtrl list | head -1``."""
-    read, write = os.pipe()
-    os.close(read)
-    done = subprocess.run(
-        [sys.executable, "-m", "lit_mtrl", "list"],
-        stdout=write,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-        cwd=tmp_path,
-    )
-    os.close(write)
-    assert (done.returncode, done.stderr) == (141, "")
-
-
 def test_json_has_null_for_what_it_lacks() -> None:
     value = {"a": float("nan"), "b": [float("inf"), (1.5, -float("inf"))], "c": {"d": None, "e": True, "f": "NaN"}}
     assert json.loads(to_json(value)) == {"a": None, "b": [None, [1.5, None]], "c": {"d": None, "e": True, "f": "NaN"}}
@@ -204,7 +185,7 @@ def test_configurations_of_a_sweep_are_printed_and_nothing_is_run(
 
 def test_configuration_of_a_sweep_that_searches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    search = ("hydra/sweeper=basic", "network.width=8,16")
+    search = ("hydra/sweeper=optuna", "network.width=8,16")
     code, out, _ = run("fit", "--config", "debug", "--multirun", "--print-config", "seed=3", *search)
     assert code == 0 and yaml.safe_load(out)["seed"] == 3 and out.startswith("# seed=3\n")
     code, out, err = run("fit", "--config", "debug", "--multirun", "--print-config", "seed=3")

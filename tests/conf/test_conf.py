@@ -1,5 +1,5 @@
-"""Every file of ``conf/`` composes, instantiates, and describes itself; the default recipe is the paper's, number for
-number.
+"""Every file of ``conf/`` composes, instantiates, and describes itself; the numbers of the default recipe are the
+paper's.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from lit_mtrl.config.compose import compose, conf_dir, groups
+from lit_mtrl.config.compose import compose
+from lit_mtrl.config.folders import conf_dir, groups
 from lit_mtrl.config.instantiate import plain
 from lit_mtrl.core.errors import ConfigError
-from lit_mtrl.runs.build import build_part, build_suite
+from lit_mtrl.runs.build import algorithm_class, build_part, build_suite
 from lit_mtrl.runs.match import composed
 from lit_mtrl.runs.run import Run
 from lit_mtrl.training.engine import param_count
@@ -56,9 +57,31 @@ def test_groups_and_keys_of_the_contract() -> None:
     contract = (
         "algo network critic weighting benchmark env collector replay engine trainer eval callbacks logger experiment"
     )
-    assert set(groups()) == set(contract.split())
+    assert set(groups()) >= {*contract.split(), *algorithm_class(compose([], [])).parts}
     keys = {"seed", "frames", "epoch_frames", "experiment_name", "run_name", "output_dir"}
     assert keys < set(compose([], []))
+
+
+BUDGETS = {  # the paper's; custom has MT10's
+    "mt1": (2_000_000, 50_000),
+    "mt10": (20_000_000, 200_000),
+    "mt25": (50_000_000, 1_000_000),
+    "mt50": (100_000_000, 1_000_000),
+    "custom": (20_000_000, 200_000),
+}
+
+
+@pytest.mark.parametrize("name", groups()["benchmark"])
+def test_a_benchmark_brings_its_budget(name: str) -> None:
+    for configs in [], ["mt10_moore"], ["mt50_moore"]:
+        cfg = compose(configs, [f"benchmark={name}"])
+        assert (cfg.benchmark.name, cfg.frames, cfg.epoch_frames) == (name, *BUDGETS[name])
+
+
+def test_experiments_and_overrides_change_the_budget() -> None:
+    assert compose(["mt10_paco_published"], []).frames == 20_100_000
+    assert compose(["quickstart"], ["benchmark=mt50"]).frames == 90_000
+    assert compose(["mt50_moore"], ["frames=2_000_000"]).frames == 2_000_000
 
 
 def test_default_recipe_is_mclean(tmp_path: Path) -> None:
@@ -84,40 +107,36 @@ def test_default_recipe_is_mclean(tmp_path: Path) -> None:
     assert (cfg["replay"]["capacity"], cfg["replay"]["per_task"]) == (100_000, 128)
     assert not cfg["collector"]["overlap"] and cfg["engine"]["precision"] == "fp32"
     assert cfg["collector"]["random_steps"] == 4000 and cfg["collector"]["updates_per_step"] == 1
-    assert {k: cfg["env"][k] for k in ("horizon", "goals", "rewards", "copies")} == {
-        "horizon": 500,
-        "goals": 50,
-        "rewards": "v2",
-        "copies": 1,
-    }
+    assert {k: cfg["env"][k] for k in ("horizon", "goals", "rewards")} == {"horizon": 500, "goals": 50, "rewards": "v2"}
+    assert cfg["collector"]["copies"] == 1 and not cfg["collector"]["stagger"]
     assert (cfg["network"]["width"], cfg["network"]["depth"], cfg["frames"]) == (400, 3, 20_000_000)
     assert cfg["eval"]["episodes"] == 50
     agent = Run(compose(["mt10_mtmhsac"], ["logger=csv", f"output_dir={tmp_path}"])).agent
     assert agent.algorithm.target_entropy == -4.0
 
 
-PUBLISHED = {  # actor, both critics
+PUBLISHED = {  # an experiment and overrides: actor, both critics
     "mt10_mtmhsac": (372_880, 692_820),
     "mt50_mtmhsac": (517_200, 756_900),
-    "mt10_mtmhsac_w256": (164_944, 295_956),
-    "mt50_mtmhsac_w256": (257_424, 336_996),
-    "mt10_mtmhsac_w512": (591_952, 1_116_180),
-    "mt50_mtmhsac_w512": (776_592, 1_198_180),
-    "mt10_mtmhsac_w1024": (2_232_400, 4_329_492),
-    "mt50_mtmhsac_w1024": (2_601_360, 4_493_412),
-    "mt10_mtmhsac_w2048": (8_659_024, 17_047_572),
-    "mt50_mtmhsac_w2048": (9_396_624, 17_375_332),
-    "mt10_mtmhsac_w4096": (34_095_184, 67_649_556),
-    "mt50_mtmhsac_w4096": (35_570_064, 68_304_996),
+    "mt10_mtmhsac network.width=256": (164_944, 295_956),
+    "mt50_mtmhsac network.width=256": (257_424, 336_996),
+    "mt10_mtmhsac network.width=512": (591_952, 1_116_180),
+    "mt50_mtmhsac network.width=512": (776_592, 1_198_180),
+    "mt10_mtmhsac network.width=1024": (2_232_400, 4_329_492),
+    "mt50_mtmhsac network.width=1024": (2_601_360, 4_493_412),
+    "mt10_mtmhsac network.width=2048": (8_659_024, 17_047_572),
+    "mt50_mtmhsac network.width=2048": (9_396_624, 17_375_332),
+    "mt10_mtmhsac network.width=4096": (34_095_184, 67_649_556),
+    "mt50_mtmhsac network.width=4096": (35_570_064, 68_304_996),
     "mt25_mtmhsac": (427_000, None),
-    "mt25_mtmhsac_w256": (199_624, None),
-    "mt25_mtmhsac_w512": (661_192, None),
-    "mt25_mtmhsac_w1024": (2_370_760, None),
-    "mt25_mtmhsac_w2048": (8_935_624, None),
-    "mt25_mtmhsac_w4096": (34_648_264, None),
-    "mt10_mtmhsac_w550": (677_680, None),
-    "mt10_mtmhsac_w800": (1_385_680, None),
-    "mt10_mtmhsac_w885": (1_683_350, None),
+    "mt25_mtmhsac network.width=256": (199_624, None),
+    "mt25_mtmhsac network.width=512": (661_192, None),
+    "mt25_mtmhsac network.width=1024": (2_370_760, None),
+    "mt25_mtmhsac network.width=2048": (8_935_624, None),
+    "mt25_mtmhsac network.width=4096": (34_648_264, None),
+    "mt10_mtmhsac network.width=550": (677_680, None),
+    "mt10_mtmhsac network.width=800": (1_385_680, None),
+    "mt10_mtmhsac network.width=885": (1_683_350, None),
     "mt10_mtsac": (344_008, 685_602),
     "mt10_soft_modules": (691_022, 1_381_646),
     "mt50_soft_modules": (1_606_140, 3_211_882),
@@ -125,7 +144,7 @@ PUBLISHED = {  # actor, both critics
     "mt50_moore": (2_181_500, 4_101_500),
     "mt10_paco": (1_700_095, 3_388_120),
     "mt50_paco": (6_801_180, 13_554_080),
-    "mt50_mtmhsac_w1805": (7_404_510, None),
+    "mt50_mtmhsac network.width=1805": (7_404_510, None),
     "mt10_care": (420_564, None),
     "mt50_care": (451_168, None),
     "mt10_film": (377_414, None),
@@ -135,7 +154,8 @@ PUBLISHED = {  # actor, both critics
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameter_counts_of_the_papers(name: str) -> None:
-    cfg = compose([name], [])
+    experiment, *overrides = name.split()
+    cfg = compose([experiment], overrides)
     with torch.device("meta"):
         counts = [param_count(build_part(cfg, part, build_suite(cfg))) for part in ("actor", "critic")]
     for count, published in zip(counts, PUBLISHED[name], strict=True):
@@ -157,7 +177,7 @@ def test_experiments_have_folders_of_their_own() -> None:
 
 def test_actor_critic_split() -> None:
     """Figure 5 of McLean et al.: each part has its own width."""
-    cfg = compose(["mt10_split_a400_c1024"], [])
+    cfg = compose(["mt10_mtmhsac"], ["actor.network.width=400", "critic.network.width=1024"])
     with torch.device("meta"):
         actor, critic = (build_part(cfg, part, build_suite(cfg)) for part in ("actor", "critic"))
     assert (param_count(actor), param_count(critic)) == (372_880, 4_329_492)

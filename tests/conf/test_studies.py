@@ -11,10 +11,11 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from lit_mtrl.config.compose import compose, groups
+from lit_mtrl.config.compose import compose
+from lit_mtrl.config.folders import groups
 from lit_mtrl.config.study import split_experiment
+from lit_mtrl.runs.jobs import combinations
 from lit_mtrl.runs.match import composed
-from lit_mtrl.runs.sweep import combinations
 from tests.helpers.project import ROOT
 
 FOLDER = ROOT / "conf/experiment/study"
@@ -33,6 +34,11 @@ def promised(name: str) -> dict[int, int]:
     """Frames to number of runs, as the file's comment has it."""
     found = re.findall(r"\b(\d+) runs of ([\d.]+)([kM])", (FOLDER / f"{name}.yaml").read_text())
     return {round(float(size) * UNITS[unit]): int(runs) for runs, size, unit in found}
+
+
+def whole(name: str) -> str:
+    """The study of which it is a part: that whose name it begins with, itself in most cases."""
+    return next(study for study in STUDIES if name == study or name.startswith(f"{study}_"))
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -55,9 +61,8 @@ def test_swept_values_name_the_run(name: str) -> None:
         assert chosen <= set(groups()["experiment"])
         assert "${benchmark.name}" in file["experiment_name"]
     elif "run_name" in file:  # else the sweep appends the values
-        assert {f"${{{key}{'.name' if key == 'network' else ''}}}" for key in swept} <= set(
-            re.findall(r"\$\{[\w.]+\}", file["run_name"])
-        )
+        named = set(re.findall(r"\$\{[\w.]+\}", f"{file['experiment_name']} {file['run_name']}"))
+        assert {f"${{{key}{'.name' if key in ('network', 'benchmark') else ''}}}" for key in swept} <= named
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -66,31 +71,44 @@ def test_last_combination_composes(name: str) -> None:
     cfg = compose(configs, overrides)
     assert cfg.frames in promised(name)
     assert cfg.frames % cfg.epoch_frames == 0
-    assert name in cfg.experiment_name
+    assert cfg.experiment_name in (f"{whole(name)}_{cfg.benchmark.name}", f"study_{name}")
     assert cfg.output_dir == f"outputs/{cfg.experiment_name}/{cfg.run_name}"
 
 
-def test_studies_have_experiments_of_their_own() -> None:
-    """No two studies, and no study and a plain experiment, write into one folder of ``outputs``."""
-    names = []
-    for name in STUDIES:
-        file = content(name)
-        own = re.findall(r"override /benchmark: (\w+)", (FOLDER / f"{name}.yaml").read_text())
-        swept = re.findall(r"\bmt\d+(?=_)", file["hydra"]["sweeper"]["params"].get("experiment", ""))
-        benchmarks = set(swept or own or ["none"])
-        names += [file["experiment_name"].replace("${benchmark.name}", benchmark) for benchmark in benchmarks]
-    assert len(names) == len(set(names)) == 14
-    assert not set(names) & {"mt1", "mt10", "mt25", "mt50", "quickstart", "debug"}
+def test_parts_of_a_study_share_an_experiment_and_no_others_do() -> None:
+    names = {whole(name): content(whole(name))["experiment_name"] for name in STUDIES}
+    assert len(set(names.values())) == len(names)
+    assert all(content(name)["experiment_name"] == names[whole(name)] for name in STUDIES)
+    assert {"matched_size": 3, "depth4": 3, "actor_critic_split": 2} == {
+        study: parts for study in names if (parts := [whole(name) for name in STUDIES].count(study)) > 1
+    }
+    assert not {name.split("_$")[0] for name in names.values()} & {"mt1", "mt10", "mt25", "mt50", "quickstart", "debug"}
+
+
+def test_a_sweep_over_benchmarks_has_their_budgets() -> None:
+    jobs = combinations(["study/parameter_scaling"], ["seed=3", "network.width=256"])
+    cfgs = [compose(["study/parameter_scaling"], job) for job in jobs]
+    assert [(cfg.benchmark.name, cfg.frames, cfg.epoch_frames) for cfg in cfgs] == [
+        ("mt10", 20_000_000, 200_000),
+        ("mt25", 50_000_000, 1_000_000),
+        ("mt50", 100_000_000, 1_000_000),
+    ]
+    assert [cfg.output_dir for cfg in cfgs] == [
+        f"outputs/parameter_scaling_{name}/sac-multi_head-w256-s3" for name in ("mt10", "mt25", "mt50")
+    ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in STUDIES if name != "quickstart"])
-def test_every_combination_has_a_folder_and_the_frames_of_the_comment(name: str) -> None:
-    seeds = len(combinations([f"study/{name}"], [])) // len(combinations([f"study/{name}"], ["seed=3"]))
-    cfgs = [composed(*split_experiment([f"study/{name}"], job)) for job in combinations([f"study/{name}"], ["seed=3"])]
-    assert len({cfg.output_dir for cfg in cfgs}) == len(cfgs)
-    frames = [cfg.frames for cfg in cfgs]
-    assert {size: frames.count(size) * seeds for size in set(frames)} == promised(name)
+def test_every_combination_has_a_folder_and_the_frames_of_the_comment() -> None:
+    folders: list[str] = []
+    for name in set(STUDIES) - {"quickstart"}:  # whose runs the sweep names
+        seeds = content(name)["hydra"]["sweeper"]["params"]["seed"].count(",") + 1
+        jobs = combinations([f"study/{name}"], ["seed=3"])
+        cfgs = [composed(*split_experiment([f"study/{name}"], job)) for job in jobs]
+        folders += [cfg.output_dir for cfg in cfgs]
+        frames = [cfg.frames for cfg in cfgs]
+        assert {size: frames.count(size) * seeds for size in set(frames)} == promised(name), name
+    assert len(set(folders)) == len(folders)
 
 
 def test_paco_variants_differ_from_the_published_in_what_they_say() -> None:

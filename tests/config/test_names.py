@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lit_mtrl.config.compose import compose, quote_texts, quoted
+from lit_mtrl.config.compose import compose
 from lit_mtrl.config.kinds import Name
+from lit_mtrl.config.overrides import quote_texts, quoted
 from lit_mtrl.core.text import NAME_BYTES
-from lit_mtrl.runs.sweep import _job_config
+from lit_mtrl.runs.jobs import job_config
 from tests.helpers.command import run
 
 NAMES = ["lr=1e-3.yaml", "my exp (v2).yaml", "日本.yaml", "a,b.yaml", "${x}.yaml", "it's.yaml", "a%20b?#.yaml", "debug"]
@@ -70,7 +71,7 @@ def test_names_of_a_sweep_are_shortened() -> None:
     names = set()
     for ending in ("a", "b"):
         own = ["benchmark.name=" + "n" * 230 + ending, f"callbacks.plasticity.thresholds=[0.{len(tasks)}]", "seed=3"]
-        name = _job_config(["debug"], own, ["benchmark.name"]).run_name
+        name = job_config(["debug"], own, ["benchmark.name"]).run_name
         assert len(name.encode()) <= NAME_BYTES and name.endswith("-s3") and Name().check("run_name", name) == name
         names.add(name)
     assert len(names) == 2

@@ -49,10 +49,10 @@ def test_a_limit_of_a_billion_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) 
     assert asked == [(OPEN_FILES, resource.RLIM_INFINITY)]
 
 
-def test_too_few_open_files(cli, tmp_path: Path) -> None:
+def test_too_few_open_files(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that would hang, or end after a minute, does not start."""
-    command = limited(100, 100, "-m", "lit_mtrl", "fit", "--config", "debug", "output_dir=run", *WORKERS)
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 100))
+    done = cli("fit", "--config", "debug", "output_dir=run", *WORKERS)
     assert done.returncode == 2
     (said,) = done.stderr.splitlines()
     assert said.startswith("error: collector.workers=3: 3 collecting and 2 evaluating processes need 1")

@@ -1,4 +1,4 @@
-"""Collection: column t is task t in time order, whoever steps it; weights arrive; streams repeat; dead workers are
+"""Collection: row t is task t in time order, whoever steps it; weights arrive; streams repeat; dead workers are
 reported.
 """
 
@@ -9,6 +9,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +18,10 @@ import torch
 from tensordict import TensorDictBase
 
 from lit_mtrl.core.errors import ConfigError
-from lit_mtrl.core.keys import ACTION, DONE, NEXT_OBS, OBS, REWARD, TASK
+from lit_mtrl.core.keys import ACTION, DONE, LOG_PROB, NEXT_OBS, OBS, REWARD, STATE_VALUE, TASK
 from lit_mtrl.data.collect import TaskCollector, WorkerError
-from lit_mtrl.policies.acting import EXPLORE, RANDOM
+from lit_mtrl.nets.mlp import MLP
+from lit_mtrl.policies.acting import EXPLORE, RANDOM, ActingPolicy
 from tests.helpers.streams import make_policy
 from tests.helpers.suites import LETHAL, TraceSuite
 from tests.helpers.suites import SHORT as HORIZON
@@ -36,7 +39,7 @@ def order(collector: TaskCollector, phase: int, action: float | None = None) -> 
         with torch.no_grad():
             for parameter in collector._source.parameters():
                 parameter.zero_()
-            collector._source.actor.net.head.bias.copy_(torch.tensor([action, -20.0]))
+            collector._source.policy.net.head.bias.copy_(torch.tensor([action, -20.0]))
     collector.publish()
 
 
@@ -62,15 +65,15 @@ def collector(request: pytest.FixtureRequest) -> TaskCollector:
     return collector
 
 
-def copies_apart(data: TensorDictBase, copies: int = 2) -> TensorDictBase:
-    """``[n * copies, T]`` to ``[n, copies, T]``."""
-    return data.unflatten(0, (-1, copies))
+def collected(collector: TaskCollector, batches: int) -> TensorDictBase:
+    """Several batches in a row, ``[T, E, batches * n]``."""
+    return torch.cat([collector.collect() for _ in range(batches)], -1)
 
 
-def test_column_t_is_task_t(collector: TaskCollector) -> None:
+def test_row_t_is_task_t(collector: TaskCollector) -> None:
     data = collector.collect()
-    assert data.batch_size == (12, 5) and data.is_contiguous()
-    task = torch.arange(5)
+    assert data.batch_size == (5, 2, 6)
+    task = torch.arange(5).view(5, 1, 1)
     assert (data[TASK] == task).all()
     for key in (OBS, NEXT_OBS):
         assert (data[key][..., 0] == task).all()
@@ -78,17 +81,18 @@ def test_column_t_is_task_t(collector: TaskCollector) -> None:
     assert torch.allclose(data[REWARD][..., 0], 10 * task + data[ACTION][..., 0])
 
 
-def test_rows_are_in_time_order_across_batches(collector: TaskCollector) -> None:
-    data = copies_apart(torch.cat([collector.collect() for _ in range(3)]))
-    step = torch.arange(18).view(18, 1, 1)
+def test_columns_are_in_time_order_across_batches(collector: TaskCollector) -> None:
+    data = collected(collector, 3)
+    step = torch.arange(18)
     assert (data[OBS][..., 2] == step % HORIZON).all()
     assert (data[NEXT_OBS][..., 2] == step % HORIZON + 1).all()
     assert (data[DONE][..., 0] == (step % HORIZON == HORIZON - 1)).all()
     goals = data[OBS][..., 1]
     assert torch.equal(goals, data[NEXT_OBS][..., 1])
     for start in range(0, 18, HORIZON):
-        assert (goals[start : start + HORIZON] == goals[start]).all()
-    assert len(goals[::HORIZON].unique()) > 45  # 5 episodes of 10 environments, 1000 goals: hardly a coincidence
+        episode = goals[..., start : start + HORIZON]
+        assert (episode == episode[..., :1]).all()
+    assert len(goals[..., ::HORIZON].unique()) > 45  # 5 episodes of 10 environments, 1000 goals: hardly a coincidence
 
 
 def test_each_batch_has_memory_of_its_own(collector: TaskCollector) -> None:
@@ -103,10 +107,29 @@ def test_each_batch_has_memory_of_its_own_whatever_its_shape(tasks: int, steps: 
     collector = make_collector(tasks, steps, copies)
     collector.restart(0)
     first = collector.collect()
-    assert first.batch_size == (steps * copies, tasks)
+    assert first.batch_size == (tasks, copies, steps)
     before = first.clone()
     collector.collect()
     assert (first == before).all()
+    collector.shutdown()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_the_policy_writes_beside_actions_is_collected(workers: int) -> None:
+    suite = TraceSuite(3)
+    acting = make_policy(suite)
+    values = MLP(suite.obs_dim, 1, 3, head_bound=1.0, width=8, depth=1)
+    collector = TaskCollector(suite, ActingPolicy(acting.policy, log_prob=True, values=values), 6, 2, workers)
+    collector.restart(0)
+    collector.publish()
+    data = collected(collector, 2)
+    assert data[LOG_PROB].shape == (3, 2, 12) and data[STATE_VALUE].shape == (3, 2, 12, 1)
+    with torch.no_grad():
+        mean, log_std = acting.policy(data[OBS].flatten(1, 2))
+        noise = (data[ACTION].flatten(1, 2).atanh() - mean) / log_std.exp()
+        _, log_prob = acting.policy.sample(data[OBS].flatten(1, 2), noise)
+        torch.testing.assert_close(data[LOG_PROB].flatten(1, 2), log_prob, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(data[STATE_VALUE].flatten(1, 2), values(data[OBS].flatten(1, 2), None))
     collector.shutdown()
 
 
@@ -117,7 +140,7 @@ def test_a_stream_repeats_bit_for_bit(collector: TaskCollector) -> None:
         order(collector, RANDOM)
         random = collector.collect()
         order(collector, EXPLORE)
-        batches.append(torch.cat([random, collector.collect()]))
+        batches.append(torch.cat([random, collector.collect()], -1))
         collector.collect()
     assert (batches[0] == batches[2]).all()
     for key in (OBS, ACTION):
@@ -127,9 +150,9 @@ def test_a_stream_repeats_bit_for_bit(collector: TaskCollector) -> None:
 def test_a_restart_begins_new_episodes_everywhere(collector: TaskCollector) -> None:
     collector.collect()  # 6 steps: in the middle of an episode
     collector.restart(1)
-    data = copies_apart(collector.collect())
-    assert (data[OBS][0, ..., 2] == 0).all()
-    assert (data["next", "episode_length"][0] == 1).all()
+    data = collector.collect()
+    assert (data[OBS][..., 0, 2] == 0).all()
+    assert (data["next", "episode_length"][:, :, 0] == 1).all()
 
 
 def test_published_weights_act_in_every_environment_from_the_next_step_on(collector: TaskCollector) -> None:
@@ -141,16 +164,16 @@ def test_published_weights_act_in_every_environment_from_the_next_step_on(collec
 def test_weights_act_only_once_published(collector: TaskCollector) -> None:
     order(collector, EXPLORE, 0.5)
     with torch.no_grad():
-        collector._source.actor.net.head.bias.fill_(-20)
+        collector._source.policy.net.head.bias.fill_(-20)
     assert collector.collect()[ACTION].sub(math.tanh(0.5)).abs().max() < 1e-6
 
 
 def test_the_random_phase_is_uniform_whatever_the_weights(collector: TaskCollector) -> None:
     order(collector, RANDOM, 0.0)
-    actions = torch.cat([collector.collect()[ACTION] for _ in range(30)])  # [360, T, 1]
+    actions = collected(collector, 30)[ACTION]  # [T, E, 180, 1]
     assert actions.abs().max() <= 1
     for task in range(5):
-        quarters = torch.histc(actions[:, task], 4, -1, 1) / 360
+        quarters = torch.histc(actions[task], 4, -1, 1) / 360
         assert ((quarters - 0.25).abs() < 0.1).all()  # four standard deviations
     assert len(actions.unique()) > 1790  # no two environments share their noise
     order(collector, EXPLORE)
@@ -165,7 +188,7 @@ def test_workers_change_the_action_noise_but_no_environment(
     for collector in (in_process, two_workers):
         order(collector, RANDOM)
         collector.restart(9)
-        data.append(torch.cat([collector.collect() for _ in range(3)]))
+        data.append(collected(collector, 3))
     assert torch.equal(data[0][OBS], data[1][OBS])
     assert not torch.equal(data[0][ACTION], data[1][ACTION])
 
@@ -216,14 +239,29 @@ def test_a_killed_worker_is_reported() -> None:
 
 def test_a_worker_that_is_ended_from_outside_is_named() -> None:
     """By SIGTERM, as TorchRL itself ends the others of one that has failed."""
-    for call in ("collect", "publish"):
-        collector = make_collector(tasks=3, copies=1, workers=2)
-        collector.restart(0)
-        collector.collect()
-        os.kill(collector._collector.procs[1].pid, signal.SIGTERM)
-        message = die(collector, getattr(collector, call))
-        assert "worker 1 (exit code -15), tasks task1, task2, died" in message
-        assert "task0" not in message
+    collector = make_collector(tasks=3, copies=1, workers=2)
+    collector.restart(0)
+    collector.collect()
+    os.kill(collector._collector.procs[1].pid, signal.SIGTERM)
+    message = die(collector, collector.collect)
+    assert "worker 1 (exit code -15), tasks task1, task2, died" in message
+    assert "task0" not in message
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "collecting processes have ended: worker 1 (exit code -9)",
+        "At least one process failed: worker 1 (exit code -9). Check for more infos in the log.",
+    ],
+)
+def test_workers_that_torchrl_ended_after_another_died_are_not_blamed(said: str, tmp_path: Path) -> None:
+    """However slowly the others end: by themselves, or by its SIGTERM."""
+    collector = object.__new__(TaskCollector)
+    dead = [SimpleNamespace(join=lambda wait: None, exitcode=-code) for code in (signal.SIGTERM, signal.SIGKILL)]
+    collector._collector, collector._logs = SimpleNamespace(procs=dead), SimpleNamespace(name=str(tmp_path))  # pyright: ignore
+    collector._owned, collector._names = [[0], [1]], ["push", "reach"]
+    assert collector._who_died(RuntimeError(said)) == f"{said}\nworker 1 (exit code -9), tasks reach, died: "
 
 
 def test_a_worker_that_cannot_send_what_it_has_collected_is_reported() -> None:

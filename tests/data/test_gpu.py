@@ -20,10 +20,16 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
 
+def placed(device: torch.device, seed: int = 0, learner: torch.device | None = None) -> PerTaskReplay:
+    replay = PerTaskReplay(T, 100, B, seed)
+    replay.place(device, learner)
+    return replay
+
+
 def test_a_replay_on_the_gpu_keeps_its_tasks_apart_and_follows_its_seed() -> None:
     chunks = []
     for seed in (0, 0, 1):
-        replay = PerTaskReplay(T, 100, B, seed, device=GPU)
+        replay = placed(GPU, seed)
         for start in range(0, 130, 10):
             replay.extend(slices(start, 10))
         chunks.append(replay.sample(5))
@@ -35,7 +41,7 @@ def test_a_replay_on_the_gpu_keeps_its_tasks_apart_and_follows_its_seed() -> Non
 
 
 def test_chunks_through_pinned_memory_are_the_hosts() -> None:
-    host, staged = PerTaskReplay(T, 100, B, 0), PerTaskReplay(T, 100, B, 0, device=CPU, learner=GPU)
+    host, staged = placed(CPU), placed(CPU, learner=GPU)
     for replay in (host, staged):
         replay.extend(slices(0, 50))
     pairs = [(host.sample(updates), staged.sample(updates)) for updates in (4, 4, 4, 2)]
@@ -45,11 +51,11 @@ def test_chunks_through_pinned_memory_are_the_hosts() -> None:
 
 @pytest.mark.parametrize("devices", [(CPU, GPU), (GPU, CPU), (GPU, GPU)], ids=["to-gpu", "to-host", "stay"])
 def test_a_dump_is_read_on_any_device(devices: tuple[torch.device, torch.device], tmp_path: Path) -> None:
-    first = PerTaskReplay(T, 100, B, 0, device=devices[0])
+    first = placed(devices[0])
     for start in range(0, 130, 10):
         first.extend(slices(start, 10))
     first.dumps(tmp_path / "replay")
-    readers = [PerTaskReplay(T, 100, B, seed, device=devices[1]) for seed in (1, 2)]
+    readers = [placed(devices[1], seed) for seed in (1, 2)]
     for reader in readers:
         reader.loads(tmp_path / "replay")
     one, other = (reader.sample(50) for reader in readers)
@@ -72,11 +78,13 @@ def test_a_policy_on_the_gpu_acts_as_on_the_host() -> None:
             policy.phase.fill_(phase)
             collector.publish()
             parts.append(collector.collect())
-        batches.append(torch.cat(parts))
+        batches.append(torch.cat(parts, -1))
         collector.shutdown()
     assert torch.equal(batches[0][OBS], batches[1][OBS])
     assert torch.allclose(batches[0][ACTION], batches[1][ACTION], atol=1e-5)
-    assert torch.equal(batches[0][ACTION][:12], batches[1][ACTION][:12])  # the uniform ones are drawn on the host
+    assert torch.equal(
+        batches[0][ACTION][:, :, :6], batches[1][ACTION][:, :, :6]
+    )  # the uniform ones are drawn on the host
 
 
 @pytest.mark.parametrize("where", ["cpu", "cuda"])
@@ -84,14 +92,14 @@ def test_a_learner_on_the_gpu_publishes_to_either(where: str) -> None:
     suite = TraceSuite(3)
     source = make_policy(suite)
     acting = source.acting_copy(where)
-    source.actor.to(GPU)
+    source.policy.to(GPU)
     with torch.no_grad():
-        for parameter in source.actor.parameters():
+        for parameter in source.policy.parameters():
             parameter.add_(1)
     source.phase.fill_(RANDOM)
     acting.follow(source)
     assert acting.device.type == where and acting.phase.item() == RANDOM
-    for mine, theirs in zip(acting.actor.parameters(), source.actor.parameters(), strict=True):
+    for mine, theirs in zip(acting.policy.parameters(), source.policy.parameters(), strict=True):
         assert torch.equal(mine.cpu(), theirs.cpu())
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lit_mtrl.algos.sac import SAC
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.data import placement
 from lit_mtrl.data.placement import _control_groups, faster_device, free_bytes, place_buffer, transition_bytes
@@ -16,7 +17,8 @@ from tests.helpers.streams import SAMPLES, build, slices
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 SUITE = Probes(tasks=[f"task{i}" for i in range(10)])
-SIZE = transition_bytes(SUITE)
+SIZE = transition_bytes(SUITE, SAC.stored)
+TEN = 10, SIZE
 
 
 def test_a_transition_takes_what_the_replay_allocates() -> None:
@@ -31,8 +33,9 @@ def test_a_transition_takes_what_the_replay_allocates() -> None:
 def test_meta_world_takes_what_was_published() -> None:
     suite = Probes(tasks=[str(i) for i in range(50)])
     suite.obs_dim, suite.action_dim = 39, 4
-    assert place_buffer("cpu", CPU, suite, 100_000).size == 50 * 100_000 * 333
-    assert str(place_buffer("cpu", CPU, suite, 1000)) == "replay: 16.6 MB on cpu"
+    size = transition_bytes(suite, SAC.stored)
+    assert place_buffer("cpu", CPU, 50, size, 100_000).size == 50 * 100_000 * 333
+    assert str(place_buffer("cpu", CPU, 50, size, 1000)) == "replay: 16.6 MB on cpu"
 
 
 @pytest.fixture
@@ -46,13 +49,13 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 def test_auto_follows_the_learner_while_half_of_its_memory_suffices(machine: dict[str, int]) -> None:
     capacity = 1000
-    assert place_buffer("auto", CPU, SUITE, capacity).device == CPU
+    assert place_buffer("auto", CPU, *TEN, capacity).device == CPU
     machine["cuda"] = 2 * 10 * capacity * SIZE
-    assert place_buffer("auto", CUDA, SUITE, capacity).device == CUDA
+    assert place_buffer("auto", CUDA, *TEN, capacity).device == CUDA
     machine["cuda"] -= 1
-    assert place_buffer("auto", CUDA, SUITE, capacity).device == CPU
-    assert place_buffer("cuda", CUDA, SUITE, capacity).device == CUDA
-    assert place_buffer("cpu", CUDA, SUITE, capacity).device == CPU
+    assert place_buffer("auto", CUDA, *TEN, capacity).device == CPU
+    assert place_buffer("cuda", CUDA, *TEN, capacity).device == CUDA
+    assert place_buffer("cpu", CUDA, *TEN, capacity).device == CPU
 
 
 def test_what_does_not_fit_is_refused_with_what_would(machine: dict[str, int]) -> None:
@@ -61,13 +64,13 @@ def test_what_does_not_fit_is_refused_with_what_would(machine: dict[str, int]) -
         ConfigError,
         match=r"replay.capacity=20000: needs 5.0 MB for 10 tasks, this machine has 3.1 MB free; 12_000 would fit",
     ):
-        place_buffer("auto", CPU, SUITE, 20_000)
-    assert place_buffer("auto", CPU, SUITE, 12_000).size <= machine["cpu"]
+        place_buffer("auto", CPU, *TEN, 20_000)
+    assert place_buffer("auto", CPU, *TEN, 12_000).size <= machine["cpu"]
     machine["cuda"] = 500 * 10 * SIZE
     with pytest.raises(ConfigError, match=r"cuda:0 has .* free; 500 would fit"):
-        place_buffer("cuda", CUDA, SUITE, 501)
+        place_buffer("cuda", CUDA, *TEN, 501)
     with pytest.raises(ConfigError, match="replay.device=disk"):
-        place_buffer("disk", CPU, SUITE, 10)
+        place_buffer("disk", CPU, *TEN, 10)
 
 
 def test_free_memory_is_known_here() -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.helpers.processes import environment, free_port, wait_for
+from tests.helpers.processes import environment, fit, free_port, wait_for
 from tests.helpers.project import ROOT
 from tools.screenshot import chromium, open_page
 
@@ -124,8 +124,8 @@ def test_who_may_ask(address: str) -> None:
     assert answer(address, "example.org") == 403
 
 
-def test_run_is_logged_and_shown(cli, address: str, tmp_path: Path) -> None:
-    done = cli("fit", "--config", "debug", "logger=mlflow", f"logger.tracking_uri={address}", "logger.log_frames=60")
+def test_run_is_logged_and_shown(address: str, tmp_path: Path) -> None:
+    done = fit(tmp_path, "--config", "debug", "logger=mlflow", f"logger.tracking_uri={address}", "logger.log_frames=60")
     assert done.returncode == 0 and "lost" not in done.stderr, done.stderr
 
     import mlflow

@@ -301,11 +301,9 @@ def test_store_is_not_made(tmp_path: Path, looked_at) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
-def test_store_with_runs(tmp_path: Path, looked_at, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lit_mtrl.tracking.store import create_sqlite
-
+def test_store_with_runs(tmp_path: Path, looked_at, mlflow_db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    create_sqlite(tmp_path / "mlflow.db")
+    shutil.copy(mlflow_db, tmp_path)
     before = sorted(tmp_path.iterdir())
     assert looked_at("sqlite:///mlflow.db")[1:3] == (OK, f"sqlite:///{tmp_path}/mlflow.db: answers; 1 experiments")
     assert sorted(tmp_path.iterdir()) == before

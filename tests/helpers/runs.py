@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 
 from lit_mtrl.cli.main import main
 from lit_mtrl.config.compose import compose
-from lit_mtrl.runs.folder import occupied, require_free
+from lit_mtrl.runs.folder import require_free
+from lit_mtrl.runs.lock import locked
 from lit_mtrl.runs.run import Run
 from lit_mtrl.training.checkpoint import find
 
@@ -28,7 +29,7 @@ LEAN = (
 
 def train(folder: Path, frames: int, *overrides: str) -> None:
     """A `LEAN` run of ``frames``, in this process."""
-    with occupied(folder):
+    with locked(folder):
         require_free(folder)
         Run(compose(["debug"], [f"output_dir={folder}", *LEAN, f"frames={frames}", *overrides])).fit()
 

@@ -76,16 +76,18 @@ ROWS, SAMPLES = 4, 16
 
 
 def slices(start: int, n: int, tasks: int = ROWS) -> TensorDict:
-    """Vector steps ``start .. start + n - 1``: every number stored says its time, its task, or both (time + task / 10)."""
-    time = torch.arange(start, start + n)[:, None].expand(n, tasks)
-    task = torch.arange(tasks).expand(n, tasks)
+    """Vector steps ``start .. start + n - 1``, ``[T, 1, n]``: every number says its time, its task, or both (time + task
+    / 10).
+    """
+    time = torch.arange(start, start + n).expand(tasks, 1, n)
+    task = torch.arange(tasks)[:, None, None].expand(tasks, 1, n)
     after = {
         "observation": torch.stack([time + 1, task], -1).float(),
         "reward": (time + task / 10)[..., None],
         "terminated": (time % 2 == 0)[..., None],
     }
     observation = torch.stack([time, task], -1).float()
-    return TensorDict({"observation": observation, "action": -observation, "next": after}, [n, tasks])
+    return TensorDict({"observation": observation, "action": -observation, "next": after}, [tasks, 1, n])
 
 
 def times(chunk: TensorDict) -> torch.Tensor:

@@ -43,7 +43,7 @@ def test_routing_starts_uniform_and_rows_sum_to_one(variant: str) -> None:
     mixture = net.task_mixture(x)
     names = ["routing layer 1", "routing layer 2", "routing output"]
     assert list(mixture) == names[: len(sizes)]
-    torch.testing.assert_close(mixture["routing layer 1"].sum(-1), torch.full((T,), float(k)))
+    torch.testing.assert_close(mixture["routing layer 1"].sum(-1), torch.ones(T, k))
 
 
 def soft_modules_by_hand(net: SoftModules, o: torch.Tensor, task: int, paper: bool) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.report import find_sweeps, log_report, read_folders, read_mlflow
 from lit_mtrl.report.groups import plan
-from lit_mtrl.tracking.store import create_sqlite, import_mlflow
+from lit_mtrl.tracking.store import import_mlflow
 from tests.helpers.run_folders import write_run
 
 TWO = [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]
@@ -18,10 +19,10 @@ STATUS = {"a": "FINISHED", "b": "KILLED", "c": "RUNNING"}
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(tmp_path_factory: pytest.TempPathFactory, mlflow_db: Path) -> Path:
     """Three runs, the parent of a sweep, and one that failed before it sent anything."""
     folder = tmp_path_factory.mktemp("store")
-    create_sqlite(folder / "mlflow.db")
+    shutil.copy(mlflow_db, folder)
     client = import_mlflow().MlflowClient(f"sqlite:///{folder}/mlflow.db")
     experiment = client.create_experiment("mt 10", artifact_location=(folder / "mlartifacts").as_uri())
     for seed, (name, status) in enumerate(STATUS.items()):

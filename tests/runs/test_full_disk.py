@@ -10,8 +10,6 @@ import os
 import pickle
 import resource
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +22,6 @@ from lit_mtrl.callbacks.checkpoint import _sums
 from lit_mtrl.cli.main import main
 from lit_mtrl.core.files import replacing, trouble, write
 from lit_mtrl.training.checkpoint import find
-from tests.helpers.processes import environment
 from tests.helpers.runs import LEAN, same_end
 
 CONFIG = ("fit", "--config", "debug", *LEAN)
@@ -86,20 +83,20 @@ def test_the_disk_is_full_before_the_run_begins(small_disk: Path, capsys: pytest
 
 
 @pytest.mark.parametrize("limit", [3000, 20_000])
-def test_a_file_may_not_grow(limit: int, tmp_path: Path) -> None:
+def test_a_file_may_not_grow(limit: int, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """The same everywhere, by a limit of the process: of a replay's file, and of ``last.ckpt``."""
     run = tmp_path / "run"
     assert main([*CONFIG, f"output_dir={run}", "frames=120"]) == 0
-    done = subprocess.run(
-        [sys.executable, "-m", "lit_mtrl", "fit", "--resume", str(run), "frames=1200"],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )
-    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    (line,) = lines(done.stderr)
+    capsys.readouterr()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        code = main(["fit", "--resume", str(run), "frames=1200"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    said = capsys.readouterr().err
+    assert code == 1 and "Traceback" not in said, said
+    (line,) = lines(said)
     assert "File too large" in line
     assert not left_over(run) and find(run / "checkpoints", "").frames == 120
 

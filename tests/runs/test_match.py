@@ -101,7 +101,8 @@ def test_command_line(cli) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["actor"] == 1_379_024
     assert "network.width=798" in done.stderr
-    done = cli("params", "--config", "mt50_mtmhsac_moore_size", "--print-config")  # names follow the width
+    wide = ("--config", "study/matched_size_mt50_widths", "network.match=2181500")
+    done = cli("params", *wide, "--print-config")  # names follow the width
     assert "run_name: sac-multi_head-w928-s0" in done.stdout and "width: 928" in done.stdout, done.stderr
     done = cli("fit", "--config", "debug", "network.match=5", "--print-config")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "network.match=5:" in done.stderr

@@ -10,10 +10,12 @@ import pytest
 
 from lit_mtrl.config.compose import compose
 from lit_mtrl.core.errors import ConfigError
-from lit_mtrl.core.processes import denied, held, hold
+from lit_mtrl.core.processes import denied, is_locked, lock_file
 from lit_mtrl.runs import folder as folders
 from lit_mtrl.runs import sweep as multirun
-from lit_mtrl.runs.folder import LOCK, frames_done, require_free, require_idle, resumed
+from lit_mtrl.runs.folder import LOCK, require_free
+from lit_mtrl.runs.lock import require_idle
+from lit_mtrl.runs.resume import frames_done, resumed
 from lit_mtrl.tracking.mlflow import MLflowLogger
 from tests.helpers.runs import stopped_at
 from tests.helpers.users import NOBODY
@@ -62,7 +64,7 @@ def test_run_of_another_user_is_not_continued(open_folder: Path, nobody, monkeyp
     monkeypatch.chdir(open_folder)
     cfg, run = compose(["debug"], []), stopped_at(open_folder, 300)
     cfg.output_dir = str(run)
-    hold(run / LOCK).close()
+    lock_file(run / LOCK).close()
     for path in (run, run / "config.yaml"):
         os.chown(path, NOBODY, -1)
     with nobody():
@@ -77,11 +79,11 @@ def test_run_of_another_user_is_not_continued(open_folder: Path, nobody, monkeyp
 
 
 def test_lock_of_another_user_can_be_looked_at(open_folder: Path, nobody) -> None:
-    with hold(open_folder / LOCK), nobody():
-        assert held(open_folder / LOCK)
+    with lock_file(open_folder / LOCK), nobody():
+        assert is_locked(open_folder / LOCK)
         assert "another process is training there" in refused(require_idle, open_folder)
     with nobody():
-        assert not held(open_folder / LOCK)
+        assert not is_locked(open_folder / LOCK)
 
 
 def test_way_to_the_folder_is_a_file(tmp_path: Path) -> None:

@@ -7,15 +7,18 @@ import os
 import shutil
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.processes import any_left, fit, lit_mtrl, start, wait_for
+from tests.helpers import command
+from tests.helpers.command import refused
+from tests.helpers.processes import any_left, fit, start, wait_for
 from tests.helpers.runs import read, same_run
 
-DEBUG = ["--config", "debug", "frames=3600", "collector.steps=5"]
-EVERY_EPOCH = "callbacks.gradients.every_epochs=1"
+DEBUG = ["--config", "debug", "frames=1800", "collector.steps=5", "trainer.threads=1"]
+EVERY_EPOCH = ("callbacks.gradients.every_epochs=1", "trainer.threads=1")
 PACO = [
     *DEBUG,
     *("network=paco", "algo.mask_out=0.5", "+callbacks.paco_reset._target_=lit_mtrl.callbacks.paco_reset.PaCoReset"),
@@ -23,11 +26,7 @@ PACO = [
 LEARNED = [*DEBUG, "weighting.critic=famo", "weighting.actor=pcgrad"]
 RANKS = [
     *DEBUG,
-    "frames=1500",
-    "collector.steps=4",
-    "trainer.devices=2",
-    "trainer.strategy=ddp",
-    "trainer.accelerator=cpu",
+    *("collector.steps=4", "trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu"),
 ]
 COUNTED = [*DEBUG, "weighting.critic=dwa", "weighting.critic.window=30", "weighting.actor=gradnorm"]
 MT = [
@@ -51,13 +50,19 @@ def kill_after(folder: Path, run: Path, frames: int, *args: str) -> None:
     assert wait_for(lambda: not any_left(process.pid), 10), "processes of the killed run are still alive"
 
 
+def trained(*args: str) -> None:
+    """A run in this process."""
+    code, out, err = command.run("fit", *args)
+    assert (code, out) == (0, ""), err
+
+
 @pytest.mark.parametrize(
     "config",
     [
-        DEBUG,
+        pytest.param(DEBUG, marks=pytest.mark.slow),
         pytest.param(PACO, marks=pytest.mark.slow),
         LEARNED,
-        RANKS,
+        pytest.param(RANKS, marks=pytest.mark.slow),
         pytest.param(COUNTED, marks=pytest.mark.slow),
         pytest.param(MT, marks=pytest.mark.slow),
     ],
@@ -65,20 +70,18 @@ def kill_after(folder: Path, run: Path, frames: int, *args: str) -> None:
 )
 def test_killed_and_resumed_is_bit_identical(config: list[str], tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    done = fit(tmp_path, *config, f"output_dir={whole}")
-    assert done.returncode == 0, done.stderr
+    run = partial(fit, tmp_path) if config is RANKS else trained
+    run(*config, f"output_dir={whole}")
     epoch = 2700 if config is MT else 300
     kill_after(tmp_path, killed, 2 * epoch, *config, f"output_dir={killed}")
-    done = fit(tmp_path, "--resume", str(killed))
-    assert done.returncode == 0, done.stderr
+    run("--resume", str(killed))
     same_run(whole, killed)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    done = fit(folder, "--config", "debug", EVERY_EPOCH, f"output_dir={folder}/run")
-    assert done.returncode == 0, done.stderr
+    trained("--config", "debug", *EVERY_EPOCH, f"output_dir={folder}/run")
     return folder / "run"
 
 
@@ -100,14 +103,13 @@ def test_what_a_run_leaves_behind(finished: Path) -> None:
 def test_budget_can_grow(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)
-    done = fit(tmp_path, "--resume", str(run), "frames=900")
-    assert done.returncode == 0, done.stderr
-    whole = fit(tmp_path, "--config", "debug", EVERY_EPOCH, "frames=900", f"output_dir={tmp_path}/whole")
-    assert whole.returncode == 0, whole.stderr
+    trained("--resume", str(run), "frames=900")
+    trained("--config", "debug", *EVERY_EPOCH, "frames=900", f"output_dir={tmp_path}/whole")
     same_run(tmp_path / "whole", run)
 
 
 def test_config_of_a_run_repeats_it(finished: Path, tmp_path: Path) -> None:
+    """Also in a process of its own."""
     done = fit(tmp_path, "--config", str(finished / "config.yaml"), f"output_dir={tmp_path}/again")
     assert done.returncode == 0, done.stderr
     same_run(finished, tmp_path / "again")
@@ -116,30 +118,23 @@ def test_config_of_a_run_repeats_it(finished: Path, tmp_path: Path) -> None:
 def test_refusals(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)
-
-    def refused(*args: str) -> str:
-        done = fit(tmp_path, *args)
-        assert done.returncode == 2, done.stderr
-        assert done.stderr.count("\n") == 1
-        return done.stderr
-
-    assert "already holds a run" in refused("--config", str(run / "config.yaml"), f"output_dir={run}")
-    assert "finished at 600 frames" in refused("--resume", str(run))
-    said = refused("--resume", str(run), "frames=900", "algo.gamma=0.5", "seed=3")
+    assert "already holds a run" in refused("fit", "--config", str(run / "config.yaml"), f"output_dir={run}")
+    assert "finished at 600 frames" in refused("fit", "--resume", str(run))
+    said = refused("fit", "--resume", str(run), "frames=900", "algo.gamma=0.5", "seed=3")
     assert "algo.gamma (0.99 there, 0.5 here)" in said and "seed (0 there, 3 here)" in said
     shutil.rmtree(run / "checkpoints" / "last.old")
     (run / "checkpoints" / "last" / "manifest.json").write_text(json.dumps({"frames": 1}))
-    assert "no replay belongs" in refused("--resume", str(run), "frames=900")
+    assert "no replay belongs" in refused("fit", "--resume", str(run), "frames=900")
     whole = (run / "checkpoints" / "last.ckpt").read_bytes()
     (run / "checkpoints" / "last.ckpt").write_bytes(whole[: len(whole) // 2])
-    assert "truncated" in refused("--resume", str(run), "frames=900")
+    assert "truncated" in refused("fit", "--resume", str(run), "frames=900")
     shutil.rmtree(run / "checkpoints")
-    assert "holds no checkpoints/last.ckpt" in refused("--resume", str(run), "frames=900")
+    assert "holds no checkpoints/last.ckpt" in refused("fit", "--resume", str(run), "frames=900")
 
 
-def test_checkpoint_evaluates_like_the_run(finished: Path, tmp_path: Path) -> None:
-    done = lit_mtrl(tmp_path, "test", "--ckpt", str(finished / "checkpoints" / "last.ckpt"), "--json")
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+def test_checkpoint_evaluates_like_the_run(finished: Path) -> None:
+    code, out, err = command.run("test", "--ckpt", str(finished / "checkpoints" / "last.ckpt"), "--json")
+    assert code == 0, err
+    report = json.loads(out)
     rows = read(finished / "eval.csv")[-3:]
     assert [str(row["return"]) for row in report["tasks"]] == [row["return"] for row in rows]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -19,17 +18,22 @@ import yaml
 from lit_mtrl.config.compose import compose
 from lit_mtrl.config.study import study_sweep
 from lit_mtrl.core.errors import ConfigError
-from lit_mtrl.core.processes import hold
-from lit_mtrl.runs import sweep as multirun
-from lit_mtrl.runs.folder import LOCK, frames_done
+from lit_mtrl.core.processes import lock_file
+from lit_mtrl.runs import sweep
+from lit_mtrl.runs.folder import LOCK
+from lit_mtrl.runs.gpus import VISIBLE, assigned_gpus
+from lit_mtrl.runs.jobs import combinations
+from lit_mtrl.runs.resume import frames_done
 from tests.helpers.command import run
 from tests.helpers.processes import environment
-from tests.helpers.runs import stopped_at
+from tests.helpers.runs import BARE, stopped_at
 
-SWEEP = ("fit", "--config", "debug", "frames=300", "--multirun", "seed=0,1", "network.width=8", "logger=mlflow")
+SWEEP = ("fit", "--config", "debug", "frames=300", "--multirun", "seed=0,1", "network.width=8", "logger=mlflow", *BARE)
 
 
-def test_every_combination_is_trained_once(cli, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+def test_every_combination_is_trained_once(cli, tmp_path: Path, mlflow_db: Path) -> None:
+    shutil.copy(mlflow_db, tmp_path)
     done = cli(*SWEEP)
     assert done.returncode == 0, done.stderr
     assert "2 runs: 0 finished, 0 to be continued, 2 to be started" in done.stdout
@@ -73,7 +77,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     class Job:
         def __init__(self, command: list[str], env: dict[str, str], **_: object):
             commands.append(command[4:])
-            seen.append(env.get(multirun.VISIBLE))
+            seen.append(env.get(VISIBLE))
 
         def wait(self) -> int:
             return 0
@@ -82,12 +86,12 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         commands.clear()
         seen.clear()
         monkeypatch.setattr(sys, "argv", ["lit_mtrl"])
-        for name in (multirun.SWEEP, multirun.PARENTS):
+        for name in (sweep.SWEEP, sweep.PARENTS):
             monkeypatch.setenv(name, "")
-        assert multirun.launch(configs, args) == 0
+        assert sweep.launch(configs, args) == 0
         return [*commands]
 
-    monkeypatch.setattr(multirun.subprocess, "Popen", Job)
+    monkeypatch.setattr(sweep.subprocess, "Popen", Job)
     return run
 
 
@@ -128,7 +132,7 @@ def test_study_sweeps_what_its_file_says_and_overrides_take_its_place(jobs, tmp_
     code, out, err = run(*command)  # what the job says is understood
     assert (code, err) == (0, "") and "experiment_name: mine" in out and "name: mlp" in out
     assert names(jobs("seed=5", configs=(str(study),))) == ["sac-multi_head-s5", "sac-mlp-s5"]
-    assert len(multirun.combinations([str(study)], ["algo.tau=0.1,0.2"])) == 8
+    assert len(combinations([str(study)], ["algo.tau=0.1,0.2"])) == 8
 
 
 def test_study_without_multirun_is_one_line(cli) -> None:
@@ -186,16 +190,6 @@ def test_frames_of_a_damaged_checkpoint(tmp_path: Path, monkeypatch: pytest.Monk
         frames_done(cfg)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "frames,success\n1", "frames,success\n1,x\n", "frbmes,success\n1,1\n", "frames,success\n\xff,1\n"]
-)
-def test_an_evaluation_that_cannot_be_read(text: str, tmp_path: Path) -> None:
-    cfg = compose(["debug"], [f"output_dir={tmp_path}"])
-    assert multirun.final_success(cfg) is None
-    (tmp_path / "eval.csv").write_bytes(text.encode("latin-1"))
-    assert multirun.final_success(cfg) is None
-
-
 def test_deleted_keys_reach_every_job(jobs) -> None:
     for command in jobs("seed=0,1", "~callbacks.plasticity"):
         assert command[0].startswith("seed=") and command[1] == "~callbacks.plasticity"
@@ -207,11 +201,19 @@ def test_keys_that_are_added_can_be_swept(jobs) -> None:
     assert [command[0] for command in found] == ["+callbacks.mine.value=1", "+callbacks.mine.value=2"]
 
 
+def test_jobs_look_names_up_in_the_environment_themselves(jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "hunter2")
+    for overrides in (("run_name=${oc.env:SECRET}-${seed}",), ("algo.name=${oc.env:SECRET}", "algo.tau=0.1,0.2")):
+        found = jobs("seed=0,1", *overrides)
+        assert not any("hunter2" in text for command in found for text in command)
+        assert len({compose(["debug"], command[:-2]).output_dir for command in found}) == len(found)
+
+
 def test_folder_of_another_run_or_of_a_running_one_is_refused(jobs, tmp_path: Path) -> None:
     folder = stopped_at(tmp_path, 600, "seed=0")
     with pytest.raises(ConfigError, match=r"another configuration: algo.tau \(0.005 there, 0.1 here\)"):
         jobs("seed=0,1", "algo.tau=0.1")
-    with hold(folder / LOCK), pytest.raises(ConfigError, match="another process is training there"):
+    with lock_file(folder / LOCK), pytest.raises(ConfigError, match="another process is training there"):
         jobs("seed=0,1")
     assert len(jobs("seed=0,1")) == 1
 
@@ -226,6 +228,12 @@ def test_folder_of_another_run_or_of_a_running_one_is_refused(jobs, tmp_path: Pa
             "Could not find 'hydra/launcher/nonsense'; joblib, .* need: pip install",
         ),
         (("seed=0,1", "hydra.nonsense=3"), "Could not override 'hydra.nonsense'"),
+        (("seed=0,1", "hydra.sweeper._target_=os.system"), "hydra.sweeper._target_=os.system: is no choice of Hydra"),
+        (("seed=0,1", "hydra.launcher={_target_: os.system}"), "hydra.launcher._target_=os.system: is no choice"),
+        (("seed=0,1", "+hydra.callbacks.x._target_=os.system"), "hydra.callbacks.x._target_=os.system: is no choice"),
+        (("seed=0,1", "hydra.sweeper=null"), "hydra.sweeper._target_=null: is no choice of Hydra"),
+        (("seed=0,1", "~hydra.launcher"), "~hydra.launcher: Hydra needs it"),
+        (("seed=range(1,1000000)",), "makes 999,999 runs, and a sweep has 10,000 at most"),
         (("algo.tau=interval(0.1,0.2)",), "needs a sweeper that searches, such as hydra/sweeper=optuna"),
     ],
 )
@@ -235,109 +243,9 @@ def test_sweeps_that_cannot_be_are_one_line(jobs, overrides: tuple[str, ...], te
     assert "\n" not in str(error.value)
 
 
-def test_final_success_is_the_mean_of_the_last_evaluation(tmp_path: Path) -> None:
-    cfg = compose(["debug"], [f"output_dir={tmp_path}"])
-    assert multirun.final_success(cfg) is None
-    (tmp_path / "eval.csv").write_text("frames,task,success\n")
-    assert multirun.final_success(cfg) is None
-    (tmp_path / "eval.csv").write_text("frames,task,success\n1,a,0.0\n1,b,0.0\n2,a,1.0\n2,b,0.5\n")
-    assert multirun.final_success(cfg) == 0.75
-
-
-@pytest.fixture
-def gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """``gpus(4)`` makes it so many here, or ``gpus(2, "5,7")`` those that are visible."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.delenv("SUBMITIT_EXECUTOR", raising=False)
-
-    def have(count: int, visible: str | None = None) -> None:
-        monkeypatch.setattr("torch.cuda.device_count", lambda: count)
-        monkeypatch.delenv(multirun.VISIBLE, raising=False)
-        if visible is not None:
-            monkeypatch.setenv(multirun.VISIBLE, visible)
-
-    return have
-
-
-def visible(*overrides: str) -> str | None:
-    """What a job would see."""
-    with multirun.placed(compose(["debug"], overrides)) as environment:
-        return environment.get(multirun.VISIBLE)
-
-
-def test_jobs_at_the_same_time_get_different_gpus(gpus, capsys) -> None:
-    gpus(3)
-    cfg = compose(["debug"], [])
-    with ExitStack() as running:
-        found = [running.enter_context(multirun.placed(cfg)) for _ in range(7)]
-        assert [one[multirun.VISIBLE] for one in found] == ["0", "1", "2", "0", "1", "2", "0"]
-        assert all(one["PATH"] == os.environ["PATH"] for one in found)
-    assert visible() == "0"
-    assert capsys.readouterr().out.startswith("outputs/debug/sac-multi_head-s0: on GPU 0\n")
-
-
-def test_the_gpu_with_the_fewest_jobs_is_next(gpus) -> None:
-    gpus(2)
-    cfg = compose(["debug"], [])
-    first, second, third = (multirun.placed(cfg) for _ in range(3))
-    with first, second:
-        third.__enter__()
-        assert visible() == "1"
-    assert visible() == "1"  # the first job on GPU 0 has ended, the second one runs
-    third.__exit__(None, None, None)
-    assert visible() == "0"
-
-
-def test_jobs_with_several_gpus_and_visible_ones(gpus) -> None:
-    gpus(3, "5, 7,GPU-8e2f")
-    cfg = compose(["debug"], ["trainer.devices=2"])
-    with multirun.placed(cfg) as one, multirun.placed(cfg) as other:
-        assert (one[multirun.VISIBLE], other[multirun.VISIBLE]) == ("5,7", "5,GPU-8e2f")
-    gpus(1, "5,99")  # PyTorch stops counting at one that does not exist
-    assert multirun.visible_gpus() == ["5"]
-
-
-@pytest.mark.parametrize(
-    ("count", "set_to", "overrides"),
-    [
-        (0, None, ()),
-        (0, "", ()),
-        (1, None, ()),
-        (4, None, ("trainer.accelerator=cpu",)),
-        (4, None, ("trainer.devices=4",)),
-        (4, None, ("trainer.devices=5",)),
-        (2, "2,3", ("trainer.devices=2",)),
-    ],
-)
-def test_nothing_is_chosen_where_there_is_no_choice(gpus, count: int, set_to: str | None, overrides, capsys) -> None:
-    gpus(count, set_to)
-    assert visible(*overrides) == set_to
-    assert capsys.readouterr().out == ""
-
-
-def test_submitit_places_its_own_jobs(gpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    gpus(4)
-    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
-    assert visible() is None
-
-
-def test_killed_job_gives_its_gpu_back(gpus, tmp_path: Path) -> None:
-    gpus(2)
-    code = (
-        "import sys, pathlib; from lit_mtrl.core.processes import claim\n"
-        "with claim(pathlib.Path(sys.argv[1]), ['0', '1'], 1): print(flush=True); sys.stdin.read()"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / f"lit_mtrl-gpus-{os.getuid()}")]
-    with subprocess.Popen(command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout and other.stdout.readline()
-        assert visible() == "1"
-        other.kill()
-    assert visible() == "0"
-
-
-def test_every_job_of_a_sweep_is_placed(jobs, gpus, capfd) -> None:
+def test_every_job_of_a_sweep_gets_a_gpu(jobs, gpus, capfd) -> None:
     gpus(2, "1,2")
-    with multirun.placed(compose(["debug"], ["seed=9"])):
+    with assigned_gpus(compose(["debug"], ["seed=9"])):
         jobs("seed=0,1")
     assert seen == ["2", "2"]
     assert "outputs/debug/sac-multi_head-s1: on GPU 2\n" in capfd.readouterr().out
@@ -390,7 +298,7 @@ def test_killed_sweep_runs_exactly_what_is_missing(tmp_path: Path, launcher: str
 
 
 @pytest.mark.slow
-def test_optuna_searches_for_the_best_final_success(tmp_path: Path) -> None:
+def test_optuna_searches_for_the_best_final_score(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lit_mtrl", "fit", "--config", "debug", "--multirun", "hydra/sweeper=optuna"]
     command += ["algo.actor_lr=interval(1e-4,1e-2)", "frames=300", "hydra.sweeper.n_trials=2"]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)

@@ -42,24 +42,11 @@ PARAMS = {
 }
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables: making one takes seconds, so tests copy it."""
-    path = tmp_path_factory.mktemp("mlflow") / "a b%20?#é" / "mlflow.db"
-    path.parent.mkdir()
-    logger = MLflowLogger(f"sqlite:///{path}", "first", "run", {}, {}, path.parent)
-    logger.connect()
-    logger.finalize("success")
-    assert {file.name for file in path.parent.iterdir()} == {"mlflow.db", "mlflow.db.lock", "mlflow.queue"}
-    assert list(path.parent.parent.iterdir()) == [path.parent]
-    return path
-
-
 @pytest.fixture
-def make(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., MLflowLogger]:
+def make(mlflow_db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., MLflowLogger]:
     """A connected logger on a store of this test's own; ``uri``, ``run_id`` and so on can be given."""
     monkeypatch.setattr(sender, "PAUSES", (0.01, 0.01))
-    shutil.copyfile(migrated, tmp_path / "mlflow.db")
+    shutil.copyfile(mlflow_db, tmp_path / "mlflow.db")
     (tmp_path / "config.yaml").write_text("seed: 3\n")
 
     def build(uri: str | None = None, experiment: str = "mt10", **more: Any) -> MLflowLogger:
@@ -227,23 +214,28 @@ def job(folder: Path) -> None:
     logger.finalize("success")
 
 
-def test_parallel_jobs_make_the_default_store(tmp_path: Path, migrated: Path, capfd: pytest.CaptureFixture) -> None:
-    """No database yet: one job makes it, the other waits; both runs are in one experiment, nothing is said."""
-    (tmp_path / "mlflow.db.new").write_text("left by a job that was killed while it made the tables")
+def test_parallel_jobs_make_the_default_store(tmp_path: Path, mlflow_db: Path, capfd: pytest.CaptureFixture) -> None:
+    """No database yet: one job makes it, the other waits; both runs are in one experiment, nothing is said, and nothing
+    lies elsewhere.
+    """
+    folder = tmp_path / "a b%20?#é"
+    folder.mkdir()
+    (folder / "mlflow.db.new").write_text("left by a job that was killed while it made the tables")
     # Forked, since two fresh processes would import Lightning and MLflow for a minute on a busy machine.
-    jobs = [multiprocessing.get_context("fork").Process(target=job, args=(tmp_path,)) for _ in range(2)]
+    jobs = [multiprocessing.get_context("fork").Process(target=job, args=(folder,)) for _ in range(2)]
     for process in jobs:
         process.start()
     for process in jobs:
         process.join(300)
     assert [process.exitcode for process in jobs] == [0, 0]
     assert capfd.readouterr() == ("", "")
-    store = client(tmp_path)
+    store = import_mlflow().MlflowClient(client_uri(f"sqlite:///{folder}/mlflow.db"))
     experiment = store.get_experiment_by_name("mt10")
-    assert experiment.artifact_location == (tmp_path / "mlartifacts").as_uri()
+    assert experiment.artifact_location == (folder / "mlartifacts").as_uri()
     runs = store.search_runs([experiment.experiment_id])
     assert [run.data.metrics for run in runs] == [{"a": 1.0}] * 2
-    assert not (tmp_path / "mlflow.db.new").exists()
+    assert {file.name for file in folder.iterdir()} == {"mlflow.db", "mlflow.db.lock", "mlflow.queue"}
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_parallel_threads_make_one_experiment(make: Callable[..., MLflowLogger], tmp_path: Path) -> None:
@@ -262,12 +254,12 @@ def test_parallel_threads_make_one_experiment(make: Callable[..., MLflowLogger],
 @pytest.mark.parametrize("name", ["a b#é", "a%20b", "a b%20?#é'\"&x=1"])
 @pytest.mark.parametrize("given", [False, True])
 def test_any_character_in_the_path_of_a_store(
-    name: str, given: bool, migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, given: bool, mlflow_db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Database and files lie where they were asked for, and nothing lies elsewhere; also when they are read."""
     folder = tmp_path / "in" / name
     folder.mkdir(parents=True)
-    shutil.copyfile(migrated, folder / "mlflow.db")
+    shutil.copyfile(mlflow_db, folder / "mlflow.db")
     (folder / "eval.csv").write_text("frames,task,success\n")
     monkeypatch.chdir(tmp_path if given else folder)
     uri = f"sqlite:///in/{name}/mlflow.db" if given else None

@@ -10,15 +10,16 @@ from urllib.parse import unquote
 import pytest
 from omegaconf import DictConfig
 
-from lit_mtrl.runs.completion import complete
 from lit_mtrl.runs.match import composed
+from lit_mtrl.runs.unsent import send_unsent
 from lit_mtrl.tracking.queue import QUEUE, Queue
 
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 def test_run_and_its_continuation_are_one(
-    cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    cli, tmp_path: Path, mlflow_db: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
+    shutil.copy(mlflow_db, tmp_path)
     args = ("--config", "debug", "logger=mlflow", "logger.log_frames=60")
     done = cli("fit", *args)
     assert done.returncode == 0, done.stderr
@@ -60,13 +61,13 @@ def ends_what_a_kill_left_open(
     monkeypatch.chdir(tmp_path)
     folder = Path("outputs/debug/sac-multi_head-s0")
     cfg = composed([str(folder / "config.yaml")], [])
-    assert complete(cfg) is None  # nothing to do
+    assert send_unsent(cfg) is None  # nothing to do
     (run,) = client.search_runs([client.get_experiment_by_name("debug").experiment_id])
     Queue(folder / QUEUE).append({"run": run.info.run_id})
     client.update_run(run.info.run_id, "RUNNING")
     shutil.rmtree(Path(unquote(run.info.artifact_uri.removeprefix("file://"))))
-    assert complete(DictConfig({**cfg, "frames": 1200})) is None  # to be trained on
-    assert complete(cfg) == 0 and complete(cfg) is None
+    assert send_unsent(DictConfig({**cfg, "frames": 1200})) is None  # to be trained on
+    assert send_unsent(cfg) == 0 and send_unsent(cfg) is None
     said = f"{folder}: trained to its end before; MLflow run {run.info.run_id} now has all of it\n"
     assert capsys.readouterr().out == said
     again = client.get_run(run.info.run_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -99,9 +100,10 @@ def test_store_that_mlflow_cannot_read(looks_right: str) -> None:
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
-def test_serves_runs_and_files_until_told_to_end(tmp_path: Path) -> None:
+def test_serves_runs_and_files_until_told_to_end(tmp_path: Path, mlflow_db: Path) -> None:
     folder = tmp_path / "a b%20?#é"
     folder.mkdir()
+    shutil.copy(mlflow_db, folder)
     (folder / "eval.csv").write_text("frames,task\n")
     logger = MLflowLogger(f"sqlite:///{folder}/mlflow.db", "mt10", "sac-s0", {}, {}, folder)
     logger.connect()

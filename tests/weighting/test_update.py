@@ -213,6 +213,8 @@ class Conflict(NoPolicy):
     equal along y.
     """
 
+    policy = None  # pyright: ignore[reportAssignmentType, reportIncompatibleVariableOverride]
+
     def __init__(self, lr: float = 0.01):
         super().__init__()
         self.num_tasks, self.lr = 2, lr
@@ -337,6 +339,8 @@ def test_conflict_dwa_prefers_the_task_that_falls_less() -> None:
 
 class Kink(NoPolicy):
     """The first loss is finite, its gradient is not."""
+
+    policy = None  # pyright: ignore[reportAssignmentType, reportIncompatibleVariableOverride]
 
     def __init__(self):
         super().__init__()
