@@ -14,7 +14,7 @@ ROOMS = ("core envs nets weighting policies critics algos data evaluation traini
 ROOMS += ["bench", "doctor", "cli", "__main__", "callbacks"]
 """From the bottom: a room imports from itself and from those before it."""
 HYDRA = ("config", "runs", "cli", "bench")
-LIGHTNING = ("data.module", "training", "tracking", "runs", "cli", "callbacks")
+LIGHTNING = ("data.module", "training", "tracking", "runs", "bench", "cli", "callbacks")
 LINES, FOLDERS = 250, 18
 
 

@@ -74,7 +74,7 @@ def require_arguments(
     for name, parameter in takes.items():
         given = name in values or name in more or parameter.default is not EMPTY
         given = given or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-        require(given, f"{key}.{name}: is missing; {_name(target)} has no default for it, so its yaml gives one")
+        require(given, f"{key}.{name}: is missing, and {_name(target)} needs it; give it")
 
 
 def require_methods(target: type, base: type, where: str) -> None:

@@ -42,10 +42,10 @@ from lit_mtrl.policies.acting import EXPLORE, RANDOM
 class Iteration:
     """n collected vector steps and the updates that are due for them.
 
-    ``chunk``: ``[K, T, b]`` on the learner's device, None during the warm start. ``frames``: environment steps so far,
-    summed over tasks and ranks, these included. ``episodes``: float32 ``[m, 4]`` of task, return, length, success of
-    those that ended here. ``collect_seconds``: what the learner waited for the steps; with ``overlap`` less than they
-    took.
+    chunk: ``[K, T, b]`` on the learner's device, None during the warm start.
+    frames: environment steps so far, summed over tasks and ranks, these included.
+    episodes: float32 ``[m, 4]`` of task, return, length, success of those that ended here.
+    collect_seconds: what the learner waited for the steps; with ``overlap`` less than they took.
     """
 
     chunk: TensorDict | None
@@ -147,15 +147,8 @@ class DataModule(lightning.LightningDataModule):
         self.buffer.place(self.settle(self._learner).device, self._learner)
         self.policy_device = Ranks.here().first(self.policy_device)  # a measurement
         acting = self._learner if self._learner.type == self.policy_device else torch.device(self.policy_device)
-        self.collector = TaskCollector(
-            self.suite,
-            self.policy,
-            self.steps // self.ranks,
-            self.copies,
-            self.workers,
-            stagger=self.stagger,
-            policy_device=acting,
-        )
+        sizes = self.steps // self.ranks, self.copies, self.workers
+        self.collector = TaskCollector(self.suite, self.policy, *sizes, stagger=self.stagger, policy_device=acting)
         self._ahead = CollectAhead(self.collector) if self.overlap else None
 
     def _acting_device(self, learner: torch.device) -> torch.device:

@@ -227,14 +227,12 @@ def _describe(panel: Panel, made: Plan) -> None:
                 sides.setdefault(value, []).append(group.label)
         if len(sides) > 1:
             shown = "; ".join(f"{value}: {listing(sides[value])}" for value in sorted(sides, key=natural))
-            made.warnings.append(
-                f"{where}groups differ in {key} ({shown}). Their success was measured under different conditions."
-            )
+            differ = f"{where}groups differ in {key} ({shown})."
+            made.warnings.append(f"{differ} Their success was measured under different conditions.")
     longest = max(run.last for run in runs)
     if longest > panel.frames:
-        made.notes.append(
-            f"{where}runs end at different frames, up to {longest:,}; ends are compared at {panel.frames:,}, what all have reached."
-        )
+        ends = f"up to {longest:,}; ends are compared at {panel.frames:,}, what all have reached"
+        made.notes.append(f"{where}runs end at different frames, {ends}.")
     if single := [group.label for group in panel.groups if len(group.runs) == 1]:
         made.warnings.append(f"{where}one seed, so no interval can be given, for {listing(single)}.")
     seeds = {run.seed for run in runs}
@@ -245,10 +243,8 @@ def _describe(panel: Panel, made: Plan) -> None:
         if pooled := _differing(group.runs):
             made.warnings.append(f"{where}{group.label} pools runs that differ in {listing(pooled)}.")
         if not pooled and len({run.seed for run in group.runs}) < len(group.runs):
-            made.warnings.append(
-                f"{where}{group.label} has several runs of a seed, of different budgets or the like; all count."
-            )
+            several = "has several runs of a seed, of different budgets or the like; all count"
+            made.warnings.append(f"{where}{group.label} {several}.")
         if len({tuple(run.frames) for run in group.runs}) > 1:
-            made.notes.append(
-                f"{where}the seeds of {group.label} were evaluated at different frames; its curves have those in common."
-            )
+            when = "were evaluated at different frames; its curves have those in common"
+            made.notes.append(f"{where}the seeds of {group.label} {when}.")

@@ -51,7 +51,7 @@ def batch(sac: SAC) -> TensorDict:
     }
     batch = TensorDict({"observation": padded(OBS_DIMS), "action": padded(ACTION_DIMS, True), "next": after}, [T, B])
     torch.manual_seed(2)
-    sac.draw(batch)
+    sac.on_sample(batch)
     return batch
 
 

@@ -87,7 +87,6 @@ def test_nothing_is_overwritten(here: Path) -> None:
     assert "--dir conf/weighting/mine.yaml" in refused("new", "suite", "mine", "--dir", "conf/weighting/mine.yaml")
 
 
-@pytest.mark.slow
 def test_the_page_can_be_followed(here: Path) -> None:
     """Every command of docs/your_method.md, in its order; what would train is composed."""
     text = (ROOT / PAGE).read_text()

@@ -13,7 +13,7 @@ from lit_mtrl.config import compose as module
 from lit_mtrl.config.compose import compose
 from lit_mtrl.config.folders import groups
 from lit_mtrl.core.errors import ConfigError
-from tests.conftest import ROOT
+from tests.helpers.project import ROOT
 
 
 @pytest.fixture

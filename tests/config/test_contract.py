@@ -135,7 +135,7 @@ NET = dict(in_dim=3, out_dim=1, num_tasks=2, head_bound=1.0)
         (OtherSignature, Base, {}, {}, r"step: .*'frozen'; it is called as step\(self, action: int, frozen: bool = Fa"),
         (OtherClose, Base, {}, {}, r"close: missing a required argument: 'now'; it is called as close\(self\)"),
         (NoSize, Base, {}, {}, "its objects have no size; set it in its constructor; see"),
-        (Needs, Base, {}, {}, r"env\.name: is missing; .*\.Needs has no default for it, so its yaml gives one"),
+        (Needs, Base, {}, {}, r"env\.name: is missing, and .*\.Needs needs it; give it"),
         (Needs, Base, {"name": "x"}, {}, r"env\.scale: is missing"),
         (
             NoSize,

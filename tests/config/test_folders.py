@@ -50,7 +50,7 @@ def test_files_are_found_beside_ours(theirs: Path) -> None:
         assert set(both["experiment"]) - set(ours["experiment"]) == {"mine", "study/mine"}
         assert file_of("experiment", "study/mine") == theirs / "experiment" / "study" / "mine.yaml"
         assert file_of("network", "mlp") == conf_dir() / "network" / "mlp.yaml"
-        assert read_config("mine")[0] == theirs / "experiment" / "mine.yaml"
+        assert read_config("mine").path == theirs / "experiment" / "mine.yaml"
         with adding([str(theirs)]):  # as a rank is told, by the environment and by the command line
             assert added_dirs() == [theirs]
     assert groups() == ours and sys.path == path and ADDED not in os.environ

@@ -14,7 +14,7 @@ import pytest
 import torch
 from tensordict import TensorDict, TensorDictBase
 
-from lit_mtrl.algos.base import Algorithm, Objective
+from lit_mtrl.algos.base import Algorithm, Objective, adam
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.core.keys import ACTION, DONE, LOG_PROB, NEXT_OBS, OBS, REWARD, STATE_VALUE
 from lit_mtrl.data.module import DataModule
@@ -25,7 +25,7 @@ from lit_mtrl.nets.multi_head import MultiHead
 from lit_mtrl.policies.acting import ActingPolicy
 from lit_mtrl.policies.base import Policy
 from lit_mtrl.policies.tanh_gaussian import TanhGaussian
-from tests.data.test_module import Learner
+from tests.helpers.streams import Learner
 
 T, E, N, HORIZON = 3, 2, 4, 8
 EPOCHS, MINIBATCHES = 3, 2
@@ -57,7 +57,7 @@ class ActorCritic(Algorithm):
 
     def objectives(self) -> tuple[Objective, ...]:
         params = (*self.pilot.parameters(), *self.value.parameters())
-        return (Objective("both", self.loss, params, lr=1e-2),)
+        return (Objective("both", self.loss, params, adam(1e-2, 1e-5, "algo.lr")),)
 
     def loss(self, batch: TensorDictBase) -> TensorDict:
         mean, _ = self.pilot(batch[OBS])

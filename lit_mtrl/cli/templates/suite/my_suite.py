@@ -39,9 +39,9 @@ class MySuite(Suite):
         # Every suite has these; episodes start from one of num_goals variations.
         self.tasks, self.horizon, self.num_goals = list(tasks), horizon, goals
 
-    def make(self, task: int) -> MyTask:
+    def make(self, task: int) -> Point:
         """The environment of one task, made in the process that steps it; heavy things are made here."""
-        return MyTask(np.array(CORNERS[self.tasks[task]], np.float32), self.num_goals)
+        return Point(np.array(CORNERS[self.tasks[task]], np.float32), self.num_goals)
 
     def tags(self) -> dict[str, str]:
         """What a table of results must state."""
@@ -49,7 +49,7 @@ class MySuite(Suite):
         return {"backend": "my_suite", "benchmark": f"corners-mt{len(self.tasks)}", "rewards": "distance", **sizes}
 
 
-class MyTask:
+class Point:
     """One task in plain NumPy. It never truncates and never resets itself: that is its caller's part."""
 
     def __init__(self, corner: NDArray, num_goals: int):
