@@ -35,7 +35,7 @@ def test_every_experiment_builds(name: str, tmp_path: Path) -> None:
 
 PROBES = ["env=probes", "benchmark=custom", "collector.workers=1", "eval.workers=1"]
 NEEDED = {
-    ("callbacks", "paco_reset"): (["debug"], ["network=paco", "algo.mask_out=3e3"]),
+    ("callbacks", "paco_reset"): ([], [*PROBES, "network=paco", "algo.mask_out=3e3"]),
     ("env", "gymnasium"): (["debug"], ["benchmark.tasks=[Pendulum-v1]", "env.horizon=100"]),
     ("replay", "rollout"): ([], [*PROBES, "collector.steps=20"]),
 }
