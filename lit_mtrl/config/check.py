@@ -61,7 +61,8 @@ def check_values(cfg: DictConfig, schema: DictConfig) -> None:
         if isinstance(default, DictConfig):
             require(
                 isinstance(value, DictConfig),
-                f"{key}={shown(value)}: has keys of its own; choose a file of its group on the command line, or under 'defaults' in a file",
+                f"{key}={shown(value)}: has keys of its own; choose a file of its group on the command line, or under"
+                f" 'defaults' in a file",
             )
         elif isinstance(value, DictConfig) and default is None and kind_of(looked_up) is None:
             continue  # of a part that an experiment added

@@ -145,7 +145,8 @@ def profile(panels: Measures, labels: Sequence[str]) -> Drawn:
 
 def improvement(panel: Panel, table: pd.DataFrame) -> Drawn:
     """P(row > column)."""
-    caption = "How probable it is that a run of the row's group has more success on a task than one of the column's: mean over tasks."
+    more = "a run of the row's group has more success on a task than one of the column's"
+    caption = f"How probable it is that {more}: mean over tasks."
     out = Drawn("improvement", "Probability of improvement", caption + " Intervals are in the table below.")
     if not len(table):
         out.notes.append("There is one group, nothing to compare it with.")

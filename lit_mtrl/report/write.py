@@ -24,8 +24,10 @@ from lit_mtrl.report.style import RC, Drawn, save
 from lit_mtrl.report.summary import Measured, measure
 
 SUMMARY = (
-    "One row per group, with 95 % bootstrap intervals in brackets. The first one is of each seed's mean over tasks (the median is over tasks), as is the area under its"
-    " curve; the columns between are over the scores of all seeds and tasks, resampled task by task, so that their intervals are too narrow where"
+    "One row per group, with 95 % bootstrap intervals in brackets. The first one is of each seed's mean over tasks (the"
+    " median is over tasks), as is the area under its"
+    " curve; the columns between are over the scores of all seeds and tasks, resampled task by task, so that their"
+    " intervals are too narrow where"
     " one agent learns all tasks. The interquartile mean of fewer than four seeds is their mean."
 )
 Measures = list[tuple[Panel, list[Measured]]]
@@ -173,7 +175,8 @@ def _published_section(others: pd.DataFrame, made: Plan, out: Path) -> Section:
     section = _table_section(
         "published",
         "Published numbers",
-        "As their authors give them. Bounds are their own, too: intervals, standard deviations, or the lowest and highest seed.",
+        "As their authors give them. Bounds are their own, too: intervals, standard deviations, or the lowest and"
+        " highest seed.",
         others,
         [shown],
         out,
@@ -189,7 +192,8 @@ def _lead(made: Plan, counted: Mapping[int, str], statistic: str) -> list[str]:
     )
     groups = len(made.labels)
     return [
-        f"{len(counted)} run{'s' * (len(counted) > 1)} in {groups} group{'s' * (groups > 1)}, by {', '.join(made.keys)}: {ends}.",
+        f"{len(counted)} run{'s' * (len(counted) > 1)} in {groups} group{'s' * (groups > 1)}, by"
+        f" {', '.join(made.keys)}: {ends}.",
         f"Success is the {figures.STATISTIC[statistic]}, of evaluation success averaged over tasks."
         if statistic != "median"
         else "Success is the median over tasks of the mean over seeds.",

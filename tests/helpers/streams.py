@@ -27,7 +27,9 @@ FRAMES = 4 * EPOCH
 
 
 def build(**options: Any) -> DataModule:
-    """Three probes with two copies each: an epoch is 5 iterations of 4 vector steps, the first 2 iterations are random."""
+    """Three probes with two copies each: an epoch is 5 iterations of 4 vector steps, the first 2 iterations are
+    random.
+    """
     torch.manual_seed(0)
     network = partial(MLP, width=8, depth=1)
     suite = options.pop("suite", None) or Probes(kind="endless", horizon=HORIZON)
@@ -76,8 +78,8 @@ ROWS, SAMPLES = 4, 16
 
 
 def slices(start: int, n: int, tasks: int = ROWS) -> TensorDict:
-    """Vector steps ``start .. start + n - 1``, ``[T, 1, n]``: every number says its time, its task, or both (time + task
-    / 10).
+    """Vector steps ``start .. start + n - 1``, ``[T, 1, n]``: every number says its time, its task, or both (time +
+    task / 10).
     """
     time = torch.arange(start, start + n).expand(tasks, 1, n)
     task = torch.arange(tasks)[:, None, None].expand(tasks, 1, n)
