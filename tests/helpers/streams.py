@@ -34,7 +34,8 @@ def build(**options: Any) -> DataModule:
     actor, critic = partial(TanhGaussian, network), partial(ScalarCritic, network)
     sac = SAC(actor, critic, suite.obs_dim, suite.action_dim, len(suite.tasks))
     seed = options.pop("seed", 0)
-    held = {key: options.pop(key, default) for key, default in (("capacity", 100), ("per_task", 8))}
+    held = {"capacity": 100, "per_task": 8, "device": "auto"}
+    held = {key: options.pop(key, default) for key, default in held.items()}
     buffer = options.pop("buffer", None) or PerTaskReplay(len(suite.tasks), **held, seed=seed)
     sizes = dict(frames=FRAMES, epoch_frames=EPOCH, steps=STEPS, copies=COPIES, random_steps=8)
     return DataModule(suite, sac, buffer, **{"seed": seed, **sizes, **options})
