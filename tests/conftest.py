@@ -30,8 +30,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def own_log() -> Iterator[None]:
-    """Undo what a run in this process does to the package's log."""
+    """Undo what a run in this process does to the package's log, and Hydra to that of all."""
+    root = logging.getLogger()
+    handlers, level = [*root.handlers], root.level
     yield
+    for handler in {*root.handlers} - {*handlers}:  # which write to streams that this test's capture closes
+        root.removeHandler(handler)
+    root.setLevel(level)
     log = logging.getLogger("lit_mtrl")
     log.handlers.clear()
     log.setLevel(logging.NOTSET)

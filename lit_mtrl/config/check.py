@@ -92,8 +92,8 @@ def _known(schema: DictConfig) -> list[str]:
 
 def parts_in(cfg: DictConfig) -> list[str]:
     """The groups in ``cfg`` that have a network of their own, such as ``actor`` and ``critic``."""
-    parts = ((str(name), cfg._get_node(name)) for name in cfg)  # some values may still be missing
-    return [name for name, part in parts if isinstance(part, DictConfig) and "network" in part]
+    parts = cfg.items_ex(resolve=False)  # another value may be missing, or refer to one that is
+    return [str(name) for name, part in parts if isinstance(part, DictConfig) and part and "network" in part]
 
 
 def _kind(target: str | None, key: str, default: object) -> Kind:

@@ -73,6 +73,7 @@ class Sender:
     def _work(self) -> None:
         while not self._stopped.is_set():
             self._more.clear()
+            closing = self._closing.is_set()  # before the queue is read: what comes meanwhile is read next time
             try:
                 moved = self._round()
             except Exception as error:  # whatever it is, training must go on
@@ -85,7 +86,7 @@ class Sender:
                 continue
             if self._files:
                 self._rest(len(PAUSES))
-            elif self._closing.is_set():
+            elif closing:
                 return
             else:
                 self._more.wait()

@@ -221,6 +221,32 @@ def test_answer_that_is_lost(store: Store, start: Callable[..., Loggers]) -> Non
     assert not store.loses_answers and store.steps("loss") == [*range(0, 50, 10)]
 
 
+def test_what_is_logged_while_the_queue_is_found_empty_is_sent(
+    store: Store, start: Callable[..., Loggers], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run ends, too, before the sender has understood that it found nothing."""
+    loggers, read, found_nothing = start(), Queue.read, threading.Event()
+    sends = loggers.mlflow._sender
+    assert sends is not None
+
+    def slow_to_return(queue: Queue, at: int) -> Any:
+        found = read(queue, at)
+        if not found[0]:
+            found_nothing.set()
+            assert sends._closing.wait(10)
+        return found
+
+    loggers.log(range(0, 50, 10))
+    until(lambda: len(store.points) == 10)
+    monkeypatch.setattr(Queue, "read", slow_to_return)
+    sends.wake()
+    assert found_nothing.wait(10)
+    loggers.log(range(50, 60, 10))
+    loggers.mlflow.finalize("success")
+    assert store.steps("loss") == store.steps("norm_w_") == [*range(0, 60, 10)]
+    assert store.status == {"run0": "FINISHED"} and not unsent(tmp_path)
+
+
 def flip(data: bytes) -> bytes:
     return data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]
 
