@@ -1,8 +1,9 @@
 """What the tasks' gradients do to each other: conflicts, cosines, norms, and the weights they get.
 
 At epoch ends the Gramian of the tasks' gradients is formed on batches of the last chunk, for every objective that has a
-weighting (the critics and the actor), whatever the weighting. Two tasks conflict where the cosine of their gradients is
-negative. Random numbers come from a copy of the stream, so training is the same with and without this callback.
+weighting (SAC: the critics and the actor), whatever the weighting. Two tasks conflict where the cosine of their
+gradients is negative. Random numbers come from a copy of the stream, so training is the same with and without this
+callback.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from lit_mtrl.weighting.base import cosines
 
 
 class Gradients(Callback):
-    """Every ``every_epochs`` epochs and at the end, means over ``batches`` batches, or as many as the last iteration
-    had.
+    """Every ``every_epochs`` epochs and at the end, means over the last batches.
 
     ``gradients.csv``: for each objective and task its gradient's norm, its weight (over the last iteration), the mean
     of its cosines with the others' and the share of them that are negative. To the loggers: ``conflict/<objective>``,
     the share of conflicting pairs, ``cosine/<objective>`` and ``cosine_min/<objective>``, the mean and the smallest of
     all pairs. ``pictures/cosines.png``: all pairs.
+
+    batches: how many of the last iteration, if it has so many.
     """
 
     key = "callbacks.gradients"

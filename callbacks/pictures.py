@@ -88,8 +88,8 @@ def draw_mixture(path: Path, tasks: list[str], values: dict[str, Tensor], frames
             value.numpy(), aspect="auto", cmap="RdBu_r" if signed else "viridis", vmin=-top if signed else 0, vmax=top
         )
         figure.colorbar(image, ax=ax)
-        columns = _columns(values[name])
-        ax.set_xticks(range(len(columns)), columns, fontsize=7, rotation=90 if values[name].ndim == 3 else 0)
+        labels = columns(values[name])
+        ax.set_xticks(range(len(labels)), labels, fontsize=7, rotation=90 if values[name].ndim == 3 else 0)
         ax.set_yticks(range(len(tasks)), tasks if ax is axes[0] else [], fontsize=7)
         ax.set_title(name, fontsize=9)
     figure.suptitle(f"{frames:,} frames", fontsize=9)
@@ -97,7 +97,7 @@ def draw_mixture(path: Path, tasks: list[str], values: dict[str, Tensor], frames
     return path
 
 
-def _columns(value: Tensor) -> list[str]:
+def columns(value: Tensor) -> list[str]:
     """What the columns of ``[T, m]`` or ``[T, to, from]`` are called, in the order of the values."""
     if value.ndim == 2:
         return [str(part) for part in range(1, value.shape[1] + 1)]

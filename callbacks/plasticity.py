@@ -29,19 +29,22 @@ from lit_mtrl.training.agent import Agent
 from lit_mtrl.training.callback import Callback
 
 TOTAL = "total"
-NEAR = 0.05
-"""A unit of a bounded activation function is saturated within this share of its range from a bound."""
-COUNTED = ("zero", "saturated")
+MARGIN = 0.05
+"""A unit of a bounded activation function is saturated within this share of half its range from a bound."""
+SHARES = ("zero", "saturated")
+"""Columns that are shares of units, beside those that begin with ``dormant_``."""
 FEATURES = ("srank", "effective_rank", "feature_norm")
+"""Columns that describe a layer's activations as a whole."""
 
 
 class Plasticity(Callback):
-    """Every ``every_epochs`` epochs and at the end, for the actor and each critic, per layer and in total.
+    """Every ``every_epochs`` epochs and at the end, for each of the algorithm's networks (SAC: the actor and each
+    critic), per layer and in total.
 
-    ``plasticity.csv``: frames, net, layer, units and ``dormant_<tau>`` for each of ``thresholds``, the share of units
-    with a mean absolute activation of at most tau times the layer's mean (Sokar et al., 2023, equation 1); ``zero``,
-    the share that is zero on every sample; ``saturated``, the share of units of tanh or sigmoid that is near a bound on
-    every sample; ``srank``, how many singular values make up 1 - ``delta`` of their sum (Kumar et al., 2021);
+    ``plasticity.csv``: frames, net, layer, units and ``dormant_<tau>`` for each threshold tau, the share of units with
+    a mean absolute activation of at most tau times the layer's mean (Sokar et al., 2023, equation 1); ``zero``, the
+    share that is zero on every sample; ``saturated``, the share of units of tanh or sigmoid that is near a bound on
+    every sample; ``srank``, how many singular values make up 1 - delta of their sum (Kumar et al., 2021);
     ``effective_rank``, exp of the entropy of the normalised singular values (Roy and Vetterli, 2007); ``feature_norm``,
     the mean length of a sample's activations. Rows of layer ``total`` hold shares of all units, ranks and norm of the
     last layer (the features), and ``change_start`` and ``change_last``, how far the weights have moved since the start
@@ -49,6 +52,9 @@ class Plasticity(Callback):
 
     To the loggers as ``plasticity/<net>/<column>`` of these rows; ``plasticity/<net>/dormant`` is that of the first
     threshold.
+
+    thresholds: different numbers from 0 to below 1.
+    delta: between 0 and 1; 0.01 is Kumar et al.'s.
     """
 
     key = "callbacks.plasticity"
@@ -140,18 +146,18 @@ def layer_row(layer: Layer, thresholds: Sequence[float], delta: float) -> dict[s
     """The measures of one layer; ``saturated`` is NaN without bounds."""
     values = layer.values
     sigma = singular_values(values)
-    near = float("nan")
+    saturated = float("nan")
     if layer.bounds is not None:
         low, high = layer.bounds
-        margin = NEAR * (high - low) / 2
-        near = float(((values <= low + margin).all(0) | (values >= high - margin).all(0)).float().mean())
+        margin = MARGIN * (high - low) / 2
+        saturated = float(((values <= low + margin).all(0) | (values >= high - margin).all(0)).float().mean())
     dormant = {f"dormant_{tau}": float((scores(values) <= tau).float().mean()) for tau in thresholds}
     return {
         "layer": layer.name,
         "units": values.shape[1],
         **dormant,
         "zero": float((values == 0).all(0).float().mean()),
-        "saturated": near,
+        "saturated": saturated,
         "srank": srank(sigma, delta),
         "effective_rank": effective_rank(sigma),
         "feature_norm": float(values.norm(dim=1).mean()),
@@ -165,7 +171,7 @@ def total_row(layers: list[dict[str, Any]]) -> dict[str, Any]:
     units = sum(row["units"] for row in layers)
     out: dict[str, Any] = {"units": units}
     for key in layers[-1]:
-        if key.startswith("dormant_") or key in COUNTED:
+        if key.startswith("dormant_") or key in SHARES:
             known = [row for row in layers if row[key] == row[key]]
             count = sum(row["units"] for row in known)
             out[key] = sum(row[key] * row["units"] for row in known) / count if count else float("nan")

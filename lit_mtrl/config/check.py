@@ -39,7 +39,7 @@ def check_keys(cfg: DictConfig, schema: DictConfig, exchanged: Sequence[str]) ->
     """
     known = set(_known(schema))
     for key, _ in raw_values(cfg):
-        if not key.startswith(("hydra", "callbacks.")) and key not in known:
+        if not key.startswith("hydra") and key not in known:
             group = next((group for group in exchanged if key.startswith(f"{group}.")), None)
             require(group is not None, unknown_key(shown(key), known))
             raise ConfigError(

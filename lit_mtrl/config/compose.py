@@ -17,7 +17,8 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -31,7 +32,7 @@ from lit_mtrl.config.search_path import search_added_folders
 from lit_mtrl.config.trust import require_trusted
 from lit_mtrl.config.upgrade import renamed
 from lit_mtrl.core.errors import ConfigError, require
-from lit_mtrl.core.suggest import unknown, unknown_key
+from lit_mtrl.core.suggest import nearest, unknown, unknown_key
 from lit_mtrl.core.text import first_line, shown
 
 
@@ -56,9 +57,13 @@ def compose(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
         raise ConfigError(
             f"{' '.join([*configs, *overrides])[:200]}: values lie in each other too deep, or refer to themselves"
         ) from error
+    except MissingConfigException as error:
+        group, _, name = str(error.missing_cfg_file).partition("/")
+        near = nearest(name, groups().get(group, ()))
+        remedy = f"did you mean '{near}'?" if near else "a folder of your own is added by --config-dir"
+        raise ConfigError(f"{first_line(error).removesuffix('.')}; {remedy}") from error
     except HydraException as error:
-        hint = "; a folder of your own is added by --config-dir" if "Could not find" in str(error) else ""
-        raise ConfigError(first_line(error) + hint) from error
+        raise ConfigError(first_line(error)) from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{getattr(error, 'full_key', '')}: {first_line(error)}") from error
 
@@ -72,9 +77,7 @@ def _compose(files: tuple[ConfigFile, ...], overrides: Sequence[str]) -> DictCon
     require_trusted(as_written(chosen.schema), folders=folders)
     check_keys(chosen.config, chosen.schema, exchanged)
     for override in values:
-        # An experiment may add callbacks that no group knows.
-        own = override.key_or_group.startswith("callbacks.")
-        known_key(override, chosen.config if own else chosen.schema)
+        known_key(override, chosen.schema)
     cfg = chosen.config.copy()
     ConfigLoaderImpl._apply_overrides_to_config([_addable(override) for override in values], cfg)  # as Hydra does last
     cfg = resolved(DictConfig(renamed(as_written(cfg))))
@@ -88,7 +91,7 @@ class Chosen(NamedTuple):
 
     config: DictConfig
     schema: DictConfig
-    """The same groups without the files."""
+    """The same groups without the files, but for callbacks that these add whole."""
 
 
 @lru_cache(maxsize=32)
@@ -98,10 +101,36 @@ def _chosen(state: object, files: tuple[ConfigFile, ...], choices: tuple[str, ..
     with _hydra(files) as given:
         config = hydra_compose("config", [*given, *choices], return_hydra_config=True)
         made = {k: v for k, v in config.hydra.runtime.choices.items() if k.split("@")[0] in known and k != "experiment"}
+        made["callbacks"] = f"[{','.join(_chosen_callbacks([*given, *choices]))}]"
         schema = hydra_compose("config", [f"{group}={choice}" for group, choice in made.items()])
+        _match_callbacks(config, schema, known["callbacks"])
     with open_dict(config):
         del config["hydra"]
     return Chosen(config, schema)
+
+
+def _chosen_callbacks(overrides: list[str]) -> list[str]:
+    """The files of ``callbacks`` that are chosen, in their order: Hydra's record of choices leaves lists out."""
+    files = GlobalHydra.instance().config_loader().compute_defaults_list("config", overrides, RunMode.RUN).defaults
+    paths = [str(file.config_path) for file in files]
+    return [path.removeprefix("callbacks/") for path in paths if path.startswith("callbacks/")]
+
+
+def _match_callbacks(config: DictConfig, schema: DictConfig, names: Sequence[str]) -> None:
+    """What ``config`` says beyond ``schema`` of callbacks that are not chosen: one with a class of its own is added;
+    values alone, of one that a file of the group has, go, and others stay to be refused.
+
+    ``names``: of all files of the group.
+    """
+    said = config.callbacks if isinstance(config.callbacks, DictConfig) else DictConfig({})
+    more = [key for key, part in said.items() if key not in schema.callbacks and isinstance(part, DictConfig)]
+    known = hydra_compose("config", [f"callbacks=[{','.join(names)}]"]).callbacks if more else {}
+    with open_dict(config), open_dict(schema):
+        for key in more:
+            if "_target_" in said[key]:
+                schema.callbacks[key] = renamed(as_written(said[key]))
+            elif key in known:
+                del said[key]
 
 
 def _choices_and_values(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[Override]]:

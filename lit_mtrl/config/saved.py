@@ -41,7 +41,7 @@ def override_saved(saved: Mapping[Any, Any], overrides: Sequence[str], where: st
         for override in parsed:
             key = override.key_or_group
             require(
-                not (isinstance(override.value(), str) and isinstance(raw_value(base, key), dict)),
+                not (isinstance(override.value(), str | list) and isinstance(raw_value(base, key), dict)),
                 f"{key}: a saved config.yaml is resolved, its groups cannot be exchanged; override values, or start"
                 f" from an experiment",
             )

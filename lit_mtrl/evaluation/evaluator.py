@@ -31,7 +31,9 @@ PENDING = "best.ckpt.pending"
 
 @dataclass(frozen=True)
 class Episodes:
-    """Per task and episode, each ``[T, E]``: success (0 or 1), undiscounted return, length in steps."""
+    """What an evaluation has found, per task and episode, each ``[T, E]``: success (0 or 1), undiscounted return,
+    length in steps.
+    """
 
     success: NDArray
     returns: NDArray

@@ -176,12 +176,13 @@ class Run:
         tags = ", ".join(f"{key} {value}" for key, value in data.suite.tags().items())
         beside = " beside the updates" if data.overlap else ""
         ranks = self.trainer.world_size
+        keeps = "" if self.trainer.checkpoint_callbacks else " no checkpoints, so it cannot be continued;"
         several = f", on each of {ranks} ranks ({type(self.trainer.strategy).__name__})" if ranks > 1 else ""
         return (
             f"lit_mtrl {__version__}: {cfg.algo.name} {cfg.network.name} on {tags}; seed {cfg.seed};"
             f" {data.budget:,} frames in {data.epochs} epochs; {data.workers} collecting processes{beside}, the policy"
             f" on {data.policy_device}; updates {self.mode} in {cfg.engine.precision} on"
-            f" {self.trainer.strategy.root_device}, {torch.get_num_threads()} threads{several}; {self.place};"
+            f" {self.trainer.strategy.root_device}, {torch.get_num_threads()} threads{several}; {self.place};{keeps}"
             f" {Path(cfg.output_dir)}"
         )
 

@@ -13,6 +13,7 @@ from lightning.fabric.plugins.environments import ClusterEnvironment, LightningE
 from lightning.fabric.plugins.environments import TorchElasticEnvironment as TorchrunEnvironment
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Checkpoint
 from omegaconf import DictConfig
 
 from lit_mtrl.config.resolve import as_written
@@ -42,6 +43,7 @@ def build_trainer(
             max_epochs=epochs,
             logger=list(loggers),
             callbacks=list(callbacks),
+            enable_checkpointing=any(isinstance(each, Checkpoint) for each in callbacks),  # Lightning adds none
             default_root_dir=cfg.output_dir,
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_mtrl.callbacks.pictures import draw_mixture, draw_paths, flat_points, read
+from lit_mtrl.callbacks.pictures import columns, draw_mixture, draw_paths, flat_points, read
 from lit_mtrl.config.compose import compose
 from lit_mtrl.runs.run import Run
 
@@ -32,6 +32,11 @@ def test_two_sets_lie_on_the_unit_circle() -> None:
     points, text = flat_points(torch.tensor([[[3.0, 4.0], [0.0, -2.0]]]), "w")
     torch.testing.assert_close(points, torch.tensor([[[0.6, 0.8], [0.0, -1.0]]]))
     assert text == "direction"
+
+
+def test_columns_of_parts_and_of_connections() -> None:
+    assert columns(torch.zeros(4, 3)) == ["1", "2", "3"]
+    assert columns(torch.zeros(4, 2, 3)) == ["1→1", "2→1", "3→1", "1→2", "2→2", "3→2"]  # from→to, row by row
 
 
 @pytest.mark.parametrize("sets", [1, 2, 5])

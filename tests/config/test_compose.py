@@ -81,3 +81,80 @@ def test_groups_are_the_folders_of_conf(conf: Path) -> None:
     names = groups()
     assert "own/deep" in names["network"] and "mlp" not in names["network"] and "config" not in names
     assert list(names) == sorted(names) and names["benchmark"] == ["custom", "mt1", "mt10", "mt25", "mt50"]
+
+
+ALL = ["progress", "checkpoint", "pictures", "gradients", "plasticity"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        ([], ALL),
+        (["callbacks=default"], ALL),
+        (["callbacks=[default,default]"], ALL),
+        (["callbacks=[default,paco_reset]"], [*ALL, "paco_reset"]),
+        (["+callbacks=[paco_reset]"], [*ALL, "paco_reset"]),
+        (["callbacks=[paco_reset,default]", "~callbacks.pictures"], ["paco_reset", *ALL[:2], *ALL[3:]]),
+        (["callbacks=[]"], []),
+    ],
+    ids=str,
+)
+def test_callbacks_are_a_list_of_choices(overrides: list[str], names: list[str]) -> None:
+    """What the experiment says of one that is not chosen (here of gradients) has no effect."""
+    assert list(compose(["debug"], overrides).callbacks) == names
+
+
+def test_values_of_callbacks_that_are_chosen(conf: Path) -> None:
+    (conf / "callbacks" / "rare.yaml").write_text("# Changes one of default's.\npictures:\n  every_epochs: 7\n")
+    pictures = [compose([], [f"callbacks=[{names}]"]).callbacks.pictures for names in ("default,rare", "rare,default")]
+    assert [each.every_epochs for each in pictures] == [7, 1]
+    cfg = compose(["mt10_paco_published"], ["callbacks.paco_reset.method=copy", "callbacks.pictures.every_epochs=2"])
+    assert (cfg.callbacks.paco_reset.method, cfg.callbacks.pictures.every_epochs) == ("copy", 2)
+
+
+@pytest.mark.parametrize(
+    ("defaults", "callbacks", "overrides", "said"),
+    [
+        ("- override /callbacks: [default, paco_rest]", "{}", [], "'callbacks/paco_rest'; did you mean 'paco_reset'?"),
+        ("", "{graidents: {batches: 2}}", [], "callbacks.graidents: unknown key; did you mean 'callbacks.gradients'?"),
+        ("", "{gradients: {batch: 2}}", [], "callbacks.gradients.batch: unknown key; did you mean"),
+        ("", "{mine: 3}", [], "callbacks.mine: unknown key"),
+        ("", "7", [], "callbacks=7: has keys of its own"),
+        ("", "null", [], "callbacks=null: has keys of its own"),
+        ("", "{}", ["callbacks.paco_reset.method=copy"], "callbacks.paco_reset.method: unknown key"),
+        ("", "{}", ["callbacks=[default,pacoreset]"], "callbacks=pacoreset: unknown; did you mean 'paco_reset'?"),
+        (
+            "",
+            "{mine: {_target_: lit_mtrl.callbacks.pictures.Pictures}}",
+            ["callbacks.mine.evry=1"],
+            "callbacks.mine.evry",
+        ),
+    ],
+)
+def test_wrong_callbacks_are_one_line(
+    defaults: str, callbacks: str, overrides: list[str], said: str, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"# @package _global_\ndefaults:\n  - debug\n  {defaults}\ncallbacks: {callbacks}\n")
+    with pytest.raises(ConfigError) as caught:
+        compose([str(mine)], overrides)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_experiment_adds_a_callback_of_its_own(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    own = "{_target_: lit_mtrl.callbacks.pictures.Pictures, every_epochs: 2}"
+    mine.write_text(f"# @package _global_\ndefaults: [debug]\ncallbacks:\n  mine: {own}\n")
+    cfg = compose([str(mine)], ["callbacks=[]", "callbacks.mine.every_epochs=3"])
+    assert OmegaConf.to_container(cfg.callbacks) == {
+        "mine": {"_target_": "lit_mtrl.callbacks.pictures.Pictures", "every_epochs": 3}
+    }
+
+
+def test_a_saved_configuration_has_callbacks_and_no_choices(tmp_path: Path) -> None:
+    cfg = compose(["mt10_paco_published"], ["logger=csv"])
+    OmegaConf.save(cfg, tmp_path / "config.yaml")
+    saved = compose([str(tmp_path / "config.yaml")], ["callbacks.paco_reset.method=copy"])
+    assert list(saved.callbacks) == list(cfg.callbacks) and saved.callbacks.paco_reset.method == "copy"
+    with pytest.raises(ConfigError, match=r"^callbacks: a saved config.yaml is resolved, its groups cannot be"):
+        compose([str(tmp_path / "config.yaml")], ["callbacks=[default]"])

@@ -18,9 +18,11 @@ class MyCallback(Callback):
     norm: your own, with the value in ``conf/callbacks/my_callback.yaml``; add as many as you like, with types.
     """
 
+    key = "callbacks.my_callback"  # where its values are in the configuration
+
     def __init__(self, every_epochs: int = 1, norm: float = 2.0):
         super().__init__(every_epochs)
-        require(norm > 0, f"callbacks.my_callback.norm={norm}: above 0")  # one line, no traceback
+        require(norm > 0, f"{self.key}.norm={norm}: above 0")  # one line, no traceback
         self.norm = norm
         self.start: Tensor | None = None
 
