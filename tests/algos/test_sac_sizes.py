@@ -28,7 +28,7 @@ def sac() -> SAC:
     with torch.no_grad():  # heads large enough to matter, temperatures apart, targets unlike the critics
         for name, parameter in sac.named_parameters():
             if "head" in name:
-                parameter.normal_()
+                parameter.normal_(std=0.3)
         sac.log_alpha.copy_(torch.linspace(-0.5, 0.3, T))
         for parameter in sac.target.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -103,7 +103,7 @@ def test_losses_are_those_without_padding(sac: SAC, batch: TensorDict) -> None:
         both = (out["loss"], torch.stack(twin))
         gradients = [torch.autograd.grad(loss.sum(), objective.params, retain_graph=True) for loss in both]
         for ours, theirs in zip(*gradients, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9)
+            torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-12 * float(theirs.abs().max()))
         if "entropy" in out.keys():
             torch.testing.assert_close(out["entropy"], torch.stack(entropy).detach(), rtol=1e-7, atol=1e-9)
 
