@@ -22,7 +22,7 @@ OptimizerFactory = Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]
 
 
 def adam(lr: float, eps: float, key: str) -> OptimizerFactory:
-    """A factory of fused Adam; `ConfigError` naming ``key``, the learning rate's in the configuration, if it is wrong."""
+    """A factory of fused Adam; `ConfigError` that names ``key``, the configuration's name of ``lr``, if it is wrong."""
     require(lr > 0, f"{key}={lr}: learning rates are positive")
     return partial(torch.optim.Adam, lr=lr, eps=eps, fused=True)
 

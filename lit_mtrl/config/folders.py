@@ -52,7 +52,8 @@ def groups() -> dict[str, list[str]]:
 
 def file_of(group: str, name: str) -> Path:
     """The file of a choice that `groups` knows."""
-    return next(path for folder in config_dirs() if (path := folder / group / f"{name}.yaml").is_file())
+    paths = [folder / group / f"{name}.yaml" for folder in config_dirs()]
+    return next(path for path in paths if os.path.lexists(path))
 
 
 @contextmanager
@@ -122,6 +123,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _choices(group: Path) -> Iterator[str]:
-    for place, _, files in os.walk(group):
+    for place, folders, files in os.walk(group):
         inside = Path(place).relative_to(group).parts
-        yield from ("/".join((*inside, name.removesuffix(".yaml"))) for name in files if name.endswith(".yaml"))
+        names = [name for name in (*folders, *files) if name.endswith(".yaml")]
+        yield from ("/".join((*inside, name.removesuffix(".yaml"))) for name in names)

@@ -114,16 +114,22 @@ class PerTaskReplay(Buffer):
 
     def place(self, device: torch.device, learner: torch.device | None = None) -> None:
         """To a ``learner`` that is a GPU, chunks travel from the host through pinned memory."""
-        per_task = self.per_task // self.ranks
-        self.sampler = PerTaskSampler(self.num_tasks, per_task, self._seed, device)
-        self.buffer = ReplayBuffer(
-            storage=LazyTensorStorage(self.capacity // self.ranks, device=device),
-            sampler=self.sampler,
-            batch_size=self.num_tasks * per_task,
-            collate_fn=lambda x: x,
-        )
+        self.sampler = PerTaskSampler(self.num_tasks, self.per_task // self.ranks, self._seed, device)
+        self._buffer: ReplayBuffer | None = None
         apart = learner is not None and learner.type == "cuda" and device.type == "cpu"
         self._staging = _Staging(learner) if learner is not None and apart else None
+
+    @property
+    def buffer(self) -> ReplayBuffer:
+        """TorchRL's, made when it is first used: even an empty one takes shared memory."""
+        if self._buffer is None:
+            self._buffer = ReplayBuffer(
+                storage=LazyTensorStorage(self.capacity // self.ranks, device=self.sampler.task.device),
+                sampler=self.sampler,
+                batch_size=self.num_tasks * self.sampler.per_task,
+                collate_fn=lambda x: x,
+            )
+        return self._buffer
 
     def __len__(self) -> int:
         return len(self.buffer)

@@ -124,6 +124,11 @@ def default_workers(suite: Suite, ranks: int = 1) -> int:
 
 def build_callbacks(cfg: DictConfig) -> list[lightning.Callback]:
     """The evaluation, then the callbacks of ``callbacks``, in the order in which Lightning calls them."""
+    for name, value in cfg.callbacks.items():
+        chosen = "_target_" in value
+        require(
+            chosen, f"callbacks.{name}: no callback that was chosen has this name; choose it: callbacks=[default,...]"
+        )
     callbacks = [make(value, lightning.Callback, f"callbacks.{name}") for name, value in cfg.callbacks.items()]
     return [make(cfg.eval, lightning.Callback, "eval"), *callbacks]
 

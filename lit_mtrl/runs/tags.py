@@ -54,7 +54,10 @@ def git(*command: str) -> str:
     """What git prints about this checkout, nothing if there is no git or no repository."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), *command], capture_output=True, text=True, check=False
+            ["git", "--no-optional-locks", "-C", str(Path(__file__).parent), *command],
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except FileNotFoundError:
         return ""

@@ -41,8 +41,8 @@ class Engine:
         all-gather of what its layers saw.
     backward: puts averaged gradients into ``.grad`` itself (PyTorch's DDP); None for the engine's own all-reduce.
 
-    ``objectives`` are those with a loss, ``weightings`` theirs by name. ``optimizers`` are all objectives', by name, and
-    ``"<objective>/weighting"`` for weightings that learn. ``updates`` counts updates.
+    ``objectives`` are those with a loss, ``weightings`` theirs by name. ``optimizers`` are those of all objectives, by
+    name, and ``"<objective>/weighting"`` for weightings that learn. ``updates`` counts updates.
 
     Raises `ConfigError` on a mode or precision that the device does not have, and on a weighting without objective.
     """
@@ -110,7 +110,7 @@ class Engine:
         return metrics
 
     def gramians(self, batch: TensorDictBase) -> dict[str, Tensor]:
-        """Inner products ``[T, T]`` of the tasks' gradients of every objective on ``batch [T, b]``; nothing is moved."""
+        """Inner products ``[T, T]`` of the tasks' gradients, of every objective on ``batch [T, b]``; nothing moves."""
         batch = batch.copy()
         self.algorithm.on_sample(batch)
         return {name: part.evaluate_with_gramian(batch)[1] for name, part in self.parts.items()}

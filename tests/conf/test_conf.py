@@ -33,12 +33,21 @@ def test_every_experiment_builds(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+PROBES = ["env=probes", "benchmark=custom", "collector.workers=1", "eval.workers=1"]
+NEEDED = {
+    ("callbacks", "paco_reset"): ([], [*PROBES, "network=paco", "algo.mask_out=3e3"]),
+    ("env", "gymnasium"): (["debug"], ["benchmark.tasks=[Pendulum-v1]", "env.horizon=100"]),
+    ("replay", "rollout"): ([], [*PROBES, "collector.steps=20"]),
+}
+"""Experiments and overrides with which a choice makes sense; the others are put into ``debug``."""
+
+
 @pytest.mark.parametrize(("group", "name"), CHOICES, ids=lambda x: x)
 def test_every_choice_builds(group: str, name: str, tmp_path: Path) -> None:
     logger = [] if group == "logger" else ["logger=csv"]
-    cfg = compose(
-        ["debug"], [f"{group}={name}", *logger, f"output_dir={tmp_path}/run", "frames=150_000", "epoch_frames=75_000"]
-    )
+    given, needed = NEEDED.get((group, name), (["debug"], []))
+    budget = [f"output_dir={tmp_path}/run", "frames=150_000", "epoch_frames=75_000"]
+    cfg = compose(given, [f"{group}={name}", *logger, *budget, *needed])
     if "cudagraph" in name and not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="needs a GPU"):
             Run(cfg)

@@ -16,7 +16,7 @@ from lit_mtrl.config.trust import trusting
 from lit_mtrl.config.upgrade import ADDED, MOVED, upgraded
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.runs.build import build_algorithm, build_data, build_suite
-from lit_mtrl.runs.folder import require_same
+from lit_mtrl.runs.resume import require_same
 from tests.helpers.project import ROOT
 
 SAVED = sorted((ROOT / "results").rglob("config.yaml"))

@@ -160,7 +160,7 @@ def test_all_is_on_disk_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest
 def test_every_rank_raises_what_one_met(tmp_path: Path) -> None:
     """Else the others would wait for it in vain."""
     error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    module: Any = SimpleNamespace(replay=SimpleNamespace(dumps=lambda path: {"state.pt": [1, 2]}))
+    module: Any = SimpleNamespace(buffer=SimpleNamespace(dumps=lambda path: {"state.pt": [1, 2]}))
     ranks: Any = SimpleNamespace(rank=1, gather=lambda found: [{"replay/state.pt": [3, 4]}, found])
     assert _sums(module, tmp_path, ranks) == {"replay/state.pt": [3, 4], "replay.1/state.pt": [1, 2]}
     ranks.gather = lambda found: [pickle.loads(pickle.dumps(error)), found]

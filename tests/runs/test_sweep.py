@@ -25,21 +25,22 @@ from lit_mtrl.runs.gpus import VISIBLE, assigned_gpus
 from lit_mtrl.runs.jobs import combinations
 from lit_mtrl.runs.resume import frames_done
 from tests.helpers.command import run
-from tests.helpers.processes import environment
+from tests.helpers.processes import environment, lit_mtrl
 from tests.helpers.runs import BARE, stopped_at
 
 SWEEP = ("fit", "--config", "debug", "frames=300", "--multirun", "seed=0,1", "network.width=8", "logger=mlflow", *BARE)
 
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
-def test_every_combination_is_trained_once(cli, tmp_path: Path, mlflow_db: Path) -> None:
+def test_every_combination_is_trained_once(tmp_path: Path, mlflow_db: Path) -> None:
     shutil.copy(mlflow_db, tmp_path)
-    done = cli(*SWEEP)
+    done = lit_mtrl(tmp_path, *SWEEP)  # a process of its own: Hydra configures logging
+
     assert done.returncode == 0, done.stderr
     assert "2 runs: 0 finished, 0 to be continued, 2 to be started" in done.stdout
     times = [path.stat().st_mtime for path in sorted(tmp_path.glob("outputs/debug/*/eval.csv"))]
 
-    again = cli(*SWEEP)
+    again = lit_mtrl(tmp_path, *SWEEP)
     assert again.returncode == 0 and "2 runs: 2 finished" in again.stdout
     assert again.stdout.count("finished, skipped") == 2
     assert [path.stat().st_mtime for path in sorted(tmp_path.glob("outputs/debug/*/eval.csv"))] == times
