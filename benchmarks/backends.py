@@ -18,7 +18,8 @@ objects and goals that EnvPool draws, and both play the same float32 actions.
    bare (random actions), the whole TorchRL path with a 400x3 policy, gymnasium's AsyncVectorEnv over the official
    ``make_vec``; median over rounds of turns.
 
-    python -m benchmarks.backends agreement experts speed [--tasks reach push] [--episodes 50] --json benchmarks/backends.json
+    python -m benchmarks.backends agreement experts speed [--tasks reach push] [--episodes 50]
+        --json benchmarks/backends.json
 """
 
 from __future__ import annotations

@@ -1,12 +1,16 @@
 """Every check that needs a GPU, by one command: its tests, speed, and the published success, each figure beside what is
 asked of it.
 
-    python -m benchmarks.gpu [--widths 1024 256] [--seeds 0] [--frames 2_000_000] [--out results/gpu] [--skip tests bench training]
-    python -m benchmarks.gpu --small [--out outputs/gpu_small/results]        # the same on the CPU in two minutes; nothing is judged
+    python -m benchmarks.gpu [--widths 1024 256] [--seeds 0] [--frames 2_000_000] [--out results/gpu]
+        [--skip tests bench training]
+    python -m benchmarks.gpu --small [--out outputs/gpu_small/results]
+        # the same on the CPU in two minutes; nothing is judged
 
 tests     `pytest -m gpu`: none may fail
-bench     `bench` of ``mt10_mtmhsac_fast`` at width 400: at most 0.5 ms an update in ``cudagraph``, at least 15,000 frames/s end to end; and the limits
-training  `fit` of ``mt10_mtmhsac_fast``: success at 1M and 2M frames within 0.1 of McLean et al. (2025), for widths 1024 and 256
+bench     `bench` of ``mt10_mtmhsac_fast`` at width 400: at most 0.5 ms an update in ``cudagraph``, at least 15,000
+          frames/s end to end; and the limits
+training  `fit` of ``mt10_mtmhsac_fast``: success at 1M and 2M frames within 0.1 of McLean et al. (2025), for widths
+          1024 and 256
 
 What is trained is ``mt10_mtmhsac`` number for number, but for two things: EnvPool steps the environments of training,
 and the policy that acts is one iteration older, since collection is beside the updates. Evaluation is on the official

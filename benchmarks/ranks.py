@@ -5,7 +5,8 @@ All numbers of ranks take turns, and medians are over the turns, so that what el
 of an update, by the slowest rank; ``speedup`` against one rank; ``all_reduce_ms``: the update's all-reduces alone;
 ``gradients_mb``: what they average.
 
-    python -m benchmarks.ranks [--ranks 1 2] [--benchmarks mt10] [--widths 128 400 1024] [--weighting mean] [--rounds 7] [--out FILE]
+    python -m benchmarks.ranks [--ranks 1 2] [--benchmarks mt10] [--widths 128 400 1024] [--weighting mean] [--rounds 7]
+        [--out FILE]
 """
 
 from __future__ import annotations

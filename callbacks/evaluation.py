@@ -145,7 +145,9 @@ class Evaluation(Callback):
         self.close()
 
     def _begin(self, trainer: lightning.Trainer, frames: int, policy: Policy) -> None:
-        """Evaluate the present weights of a policy, which are those at ``frames``; in the background, return at once."""
+        """Evaluate the present weights of a policy, which are those at ``frames``; in the background, return at
+        once.
+        """
         start = time.perf_counter()
         suite = trainer.datamodule.suite  # pyright: ignore[reportAttributeAccessIssue]
         if not self.background:

@@ -19,10 +19,12 @@ GLOBAL = "# @package _global_\n"
 """First line of a file whose keys stand at the top, not below its group."""
 HEAD = """# Every key
 
-Written by `python -m tools.keys` from `conf/` and `lit_mtrl/config/keys.py`, which also checks values; `fit --help` prints the kinds and ranges. Nothing here
-is changed by hand. Ranges are what can be computed with; what depends on other keys is checked where they meet, and named when it does not fit.
+Written by `python -m tools.keys` from `conf/` and `lit_mtrl/config/keys.py`, which also checks values; `fit --help`
+prints the kinds and ranges. Nothing here is changed by hand. Ranges are what can be computed with; what depends on
+other keys is checked where they meet, and named when it does not fit.
 
-`actor.network.*` and `critic.network.*` take the keys of `network`. A key of your own class has the type that its constructor declares, or of its default.
+`actor.network.*` and `critic.network.*` take the keys of `network`. A key of your own class has the type that its
+constructor declares, or of its default.
 """
 
 

@@ -73,7 +73,8 @@ class Algorithm(nn.Module, ABC):
     in ``conf/algo``, which also names its weightings, buffer and collector.
 
     parts: groups of the configuration that it is built from; each arrives under its name as a factory, called with
-        ``obs_dim, action_dim, num_tasks``, and what it makes is kept under that name. ``network.match`` sizes the first.
+        ``obs_dim, action_dim, num_tasks``, and what it makes is kept under that name. ``network.match`` sizes the
+        first.
     stored: keys of a transition that the buffer keeps; the task is implied by the row.
     per_task: metrics of its losses that are reported for each task, but for zeros; of others the mean over tasks is.
     ranks: the processes that train together, each on its part of a batch ``[T, b]``. The engine averages losses and

@@ -14,7 +14,9 @@ BACKENDS = ("metaworld", "envpool")
 
 
 def backends(cfg: DictConfig) -> list[str]:
-    """Choices of ``env`` that can step the configured tasks here; a suite that is not Meta-World's has its own alone."""
+    """Choices of ``env`` that can step the configured tasks here; a suite that is not Meta-World's has its own
+    alone.
+    """
     own = cfg.env._target_.split(".")[-2]
     return [name for name in BACKENDS if available(name)] if own in BACKENDS else [own]
 

@@ -100,7 +100,9 @@ def bench(args: argparse.Namespace) -> int:
 
 
 def list(args: argparse.Namespace) -> int:
-    """Experiments and groups with the first comment of each file; of a file that ``--config-dir`` adds also its folder."""
+    """Experiments and groups with the first comment of each file; of a file that ``--config-dir`` adds also its
+    folder.
+    """
     for group, names in sorted(groups().items(), key=lambda item: item[0] != "experiment"):
         print(f"{group}:")
         for name in names:
@@ -155,7 +157,9 @@ def ui(args: argparse.Namespace) -> int:
 
 
 def _require_writable(file: Path) -> None:
-    """`ConfigError` if nothing can be written to it; tried, since permissions alone do not tell of every file system."""
+    """`ConfigError` if nothing can be written to it; tried, since permissions alone do not tell of every file
+    system.
+    """
     new = not os.path.lexists(file)
     try:
         file.open("a").close()

@@ -26,7 +26,8 @@ from lit_mtrl.core.signals import Ended
 from lit_mtrl.core.text import one_line
 
 OVERRIDE = re.compile(r"--([\w./@]+=.*)", re.DOTALL)
-EPILOG = """overrides: key=value in Hydra's grammar, such as network.width=1024 or network=mlp; --a.b=c is the same as a.b=c.
+EPILOG = """overrides: key=value in Hydra's grammar, such as network.width=1024 or network=mlp;
+--a.b=c is the same as a.b=c.
 `python -m lit_mtrl list` shows experiments and groups, `fit --help` every key."""
 
 
@@ -145,7 +146,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             action="append",
             default=[],
             metavar="DIR",
-            help="a folder of your own, laid out like conf/, whose files are found beside ours; your modules lie beside it or in it",
+            help="a folder of your own, laid out like conf/, whose files are found beside ours; your modules lie beside"
+            " it or in it",
         )
     report = command("report", "figures, tables and one page from recorded runs")
     _report_options(report)

@@ -61,7 +61,8 @@ def check_values(cfg: DictConfig, schema: DictConfig) -> None:
         if isinstance(default, DictConfig):
             require(
                 isinstance(value, DictConfig),
-                f"{key}={shown(value)}: has keys of its own; choose a file of its group on the command line, or under 'defaults' in a file",
+                f"{key}={shown(value)}: has keys of its own; choose a file of its group on the command line, or under"
+                f" 'defaults' in a file",
             )
         elif isinstance(value, DictConfig) and default is None and kind_of(looked_up) is None:
             continue  # of a part that an experiment added
@@ -91,7 +92,8 @@ def _known(schema: DictConfig) -> list[str]:
 
 def parts_in(cfg: DictConfig) -> list[str]:
     """The groups in ``cfg`` that have a network of their own, such as ``actor`` and ``critic``."""
-    return [str(name) for name, part in cfg.items() if isinstance(part, DictConfig) and "network" in part]
+    parts = ((str(name), cfg._get_node(name)) for name in cfg)  # some values may still be missing
+    return [name for name, part in parts if isinstance(part, DictConfig) and "network" in part]
 
 
 def _kind(target: str | None, key: str, default: object) -> Kind:

@@ -127,7 +127,9 @@ def _choices_and_values(overrides: Sequence[str]) -> tuple[tuple[str, ...], list
 
 
 def _addable(override: Override) -> Override:
-    """The override, which adds its key if that is one of ``actor.network`` or ``critic.network``, which may be empty."""
+    """The override, which adds its key if that is one of ``actor.network`` or ``critic.network``, which may be
+    empty.
+    """
     if not in_part_network(override.key_or_group) or override.is_delete():
         return override
     return parse_overrides([f"++{str(override.input_line).lstrip('+')}"])[0]
@@ -156,7 +158,8 @@ def _choose_weightings(files: tuple[ConfigFile, ...], overrides: Sequence[str]) 
 
 @contextmanager
 def _hydra(files: Sequence[ConfigFile]) -> Iterator[list[str]]:
-    """Hydra set up on the folders of configurations; yields the overrides that select the experiment ``files``, in order.
+    """Hydra set up on the folders of configurations; yields the overrides that select the experiment ``files``, in
+    order.
 
     They are given to Hydra by their content, under names of ours: those of files may hold what means something in
     overrides.

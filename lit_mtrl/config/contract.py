@@ -1,6 +1,7 @@
 """What a class must have to be used where a configuration names it: its base class declares it.
 
-- Its constructor takes what the base's users pass, and the values of its yaml; it has no other argument without default.
+- Its constructor takes what the base's users pass, and the values of its yaml; it has no other argument without
+  default.
 - It defines the base's abstract methods, and what it redefines can be called as in the base.
 - Its objects have the attributes that the base annotates.
 

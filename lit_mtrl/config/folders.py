@@ -17,7 +17,8 @@ from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.text import shown
 
 ADDED = "LIT_MTRL_CONFIG_DIR"
-"""Environment variable with the folders of ``--config-dir``, separated by ``:``; jobs of a sweep and ranks inherit it."""
+"""Environment variable with the folders of ``--config-dir``, separated by ``:``; jobs of a sweep and ranks inherit it.
+"""
 
 
 def conf_dir() -> Path:
@@ -90,7 +91,9 @@ def own_places() -> list[Path]:
 
 
 def make_importable(places: Iterable[Path]) -> None:
-    """Modules in ``places`` can be imported here and in the processes that this one starts; they hide no installed one."""
+    """Modules in ``places`` can be imported here and in the processes that this one starts; they hide no installed
+    one.
+    """
     for place in map(str, places):
         if place not in sys.path:
             sys.path.append(place)

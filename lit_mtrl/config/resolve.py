@@ -12,8 +12,8 @@ from omegaconf.resolvers.oc import env
 
 
 def resolved(cfg: DictConfig) -> DictConfig:
-    """``cfg`` itself, without references but for ``${oc.env:...}`` and what depends on it: files, checkpoints and stores
-    hold no secret then.
+    """``cfg`` itself, without references but for ``${oc.env:...}`` and what depends on it: files, checkpoints and
+    stores hold no secret then.
     """
     asked: list[str] = []
     found: dict[str, Any] = {}

@@ -42,7 +42,8 @@ def override_saved(saved: Mapping[Any, Any], overrides: Sequence[str], where: st
             key = override.key_or_group
             require(
                 not (isinstance(override.value(), str) and isinstance(raw_value(base, key), dict)),
-                f"{key}: a saved config.yaml is resolved, its groups cannot be exchanged; override values, or start from an experiment",
+                f"{key}: a saved config.yaml is resolved, its groups cannot be exchanged; override values, or start"
+                f" from an experiment",
             )
             OmegaConf.update(cfg, known_key(override, base), override.value(), merge=True, force_add=True)
         given = [key for override in parsed for key in flat(override.value(), f"{override.key_or_group}.")]

@@ -26,7 +26,8 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 REMEDIES = {
     ("Too many open files", "ancdata"): "raise the limit by `ulimit -n`, or use fewer {key}",
     ("Resource temporarily unavailable", "can't start new thread", "Cannot allocate memory"): (
-        "the system allows no more processes or threads (`ulimit -u`, a container's --pids-limit) or has no memory left;"
+        "the system allows no more processes or threads (`ulimit -u`, a container's --pids-limit) or has no memory"
+        " left;"
         " use fewer {key}"
     ),
     ("unable to allocate shared memory", "No space left on device"): (
@@ -51,7 +52,8 @@ def require_open_files(needed: int, what: str, key: str) -> None:
     total = needed + OWN_FILES
     require(
         soft == resource.RLIM_INFINITY or total <= soft,
-        f"{key}: {what} need {total} open files, and {soft} are allowed; raise the limit by `ulimit -n {total}`, or use fewer {key.partition('=')[0]}",
+        f"{key}: {what} need {total} open files, and {soft} are allowed; raise the limit by `ulimit -n {total}`, or use"
+        f" fewer {key.partition('=')[0]}",
     )
 
 
@@ -65,7 +67,8 @@ def require_shared_memory(needed: int, what: str, key: str) -> None:
     free = state.f_bavail * state.f_frsize
     require(
         needed <= free,
-        f"{key}: {what} share {_mb(needed)} of memory, and {SHARED} has {_mb(free)} left; start the container with a larger"
+        f"{key}: {what} share {_mb(needed)} of memory, and {SHARED} has {_mb(free)} left; start the container with a"
+        f" larger"
         f" --shm-size, or use {key.partition('=')[0]}=1",
     )
 

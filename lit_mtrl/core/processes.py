@@ -171,7 +171,8 @@ def denied(path: Path) -> str | None:
         return f"{place} is not writable for its owner, uid {user}; `chmod -R u+rwX {place}`"
     # Its owner may want to keep a folder that is only on the way.
     give = f"chown -R {user} {place}" if place == path.absolute() else f"install -d -o {user} {path.absolute()}"
-    return f"{place} belongs to uid {owner} and is not writable for uid {user}; as root `{give}`, or start the container with `--user {owner}`"
+    whose = f"{place} belongs to uid {owner} and is not writable for uid {user}"
+    return f"{whose}; as root `{give}`, or start the container with `--user {owner}`"
 
 
 def cpu_quota(proc: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")) -> float | None:

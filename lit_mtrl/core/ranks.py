@@ -40,7 +40,9 @@ def _together(call: Callable[P, T]) -> Callable[P, T]:
 
 
 class Ranks:
-    """All methods but the constructor must be called by every rank, in the same order. With one rank they cost nothing."""
+    """All methods but the constructor must be called by every rank, in the same order. With one rank they cost
+    nothing.
+    """
 
     def __init__(self, rank: int = 0, size: int = 1):
         self.rank, self.size = rank, size
@@ -60,7 +62,9 @@ class Ranks:
 
     @_together
     def mean_(self, tensor: Tensor) -> Tensor:
-        """Average ``tensor``, contiguous and on the learner's device, over the ranks, in place; equal bits everywhere."""
+        """Average ``tensor``, contiguous and on the learner's device, over the ranks, in place; equal bits
+        everywhere.
+        """
         if self.size > 1:
             dist.all_reduce(tensor)
             tensor /= self.size

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 class Critic(nn.Module, ABC):
     """``size`` critics of state and action, as one module.
 
-    Built by a factory that is called with ``obs_dim, action_dim, num_tasks``, the values of its yaml in ``conf/critic``,
-    and ``network``, itself a factory called with ``in_dim, out_dim, num_tasks, head_bound``.
+    Built by a factory that is called with ``obs_dim, action_dim, num_tasks``, the values of its yaml in
+    ``conf/critic``, and ``network``, itself a factory called with ``in_dim, out_dim, num_tasks, head_bound``.
 
     What `forward` returns, a *prediction* ``[size, *batch, ...]``, may be values, logits or quantiles; what `target`
     returns is whatever `loss` compares it with.

@@ -1,4 +1,6 @@
-"""Collection beside the updates: the next iteration's steps come from a thread while the learner works on this one's."""
+"""Collection beside the updates: the next iteration's steps come from a thread while the learner works on this
+one's.
+"""
 
 from __future__ import annotations
 

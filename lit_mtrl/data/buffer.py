@@ -77,7 +77,9 @@ class Buffer(ABC):
 
 
 def require_divides(key: str, value: int, ranks: int, whole: int = 0) -> None:
-    """`ConfigError` unless ``value`` divides among ``ranks``; it suggests a near one, that divides ``whole`` if one does."""
+    """`ConfigError` unless ``value`` divides among ``ranks``; it suggests a near one, that divides ``whole`` if one
+    does.
+    """
     first = -(-value // ranks) * ranks
     near = next((n for n in range(first, whole, ranks) if whole % n == 0), first)
     require(value % ranks == 0, f"{key}={value}: must divide among {ranks} ranks, such as {near}")

@@ -216,16 +216,20 @@ def _last_line(text: str) -> str:
 
 
 def require_workers(suite: Suite, workers: int, policy_device: torch.device | str = "cpu") -> None:
-    """Raise `ConfigError` unless ``workers`` processes can collect from ``suite`` with a policy on ``policy_device``."""
+    """Raise `ConfigError` unless ``workers`` processes can collect from ``suite`` with a policy on
+    ``policy_device``.
+    """
     tasks = len(suite.tasks)
     require(1 <= workers <= tasks, f"collector.workers={workers}: between 1 and the number of tasks, {tasks}")
     require(
         workers == 1 or not suite.threaded,
-        f"collector.workers={workers}: these environments step in threads of their own; use collector.workers=1 and env.threads",
+        f"collector.workers={workers}: these environments step in threads of their own; use collector.workers=1 and"
+        f" env.threads",
     )
     require(
         workers == 1 or torch.device(policy_device).type == "cpu",
-        f"collector.policy_device={policy_device}: {workers} processes cannot share the GPU; use collector.workers=1 or policy_device=cpu",
+        f"collector.policy_device={policy_device}: {workers} processes cannot share the GPU; use collector.workers=1 or"
+        f" policy_device=cpu",
     )
 
 

@@ -139,7 +139,9 @@ class PerTaskReplay(Buffer):
         self.buffer.extend(slices.reshape(-1, self.num_tasks))
 
     def sample(self, updates: int) -> TensorDict:
-        """``[K, T, b]``. `ReplayBuffer.sample` is passed by: it indexes with times and tasks, at three times the cost."""
+        """``[K, T, b]``. `ReplayBuffer.sample` is passed by: it indexes with times and tasks, at three times the
+        cost.
+        """
         self.sampler.updates = updates
         (time, task), _ = self.sampler.sample(self.buffer.storage, self.buffer.batch_size or 0)
         rows = time * self.num_tasks + task  # whole rows of [time * task]

@@ -3,9 +3,9 @@
 Supported are ids of the installed package with one vector of observations (`Box`) and a bounded vector of continuous
 actions (`Box`), such as those of MuJoCo and of classic control. Actions in [-1, 1] are mapped onto the box linearly.
 
-NOTE 1: variations are seeds: variation v of every task is ``reset(seed=s)``, with s derived from the suite's seed and v.
-        Training draws v from 2^31 - 1 numbers, evaluation plays 0, 1, 2, ...; training meets one of 10 of those once in
-        200 million episodes, so what is evaluated has not been trained on.
+NOTE 1: variations are seeds: variation v of every task is ``reset(seed=s)``, with s derived from the suite's seed and
+        v. Training draws v from 2^31 - 1 numbers, evaluation plays 0, 1, 2, ...; training meets one of 10 of those once
+        in 200 million episodes, so what is evaluated has not been trained on.
 NOTE 2: environments are built without Gymnasium's `TimeLimit`, since truncation is the caller's; each task keeps the
         limit of its id, and ``horizon`` makes all of them the same.
 NOTE 3: observations are float32 and are not normalised; rewards are not scaled.

@@ -71,7 +71,9 @@ class MetaWorld(Suite):
         return MetaWorldTask(self.tasks[task], self.draw_goals()[task], self.rewards)
 
     def official_vector(self, in_processes: bool) -> gymnasium.vector.VectorEnv:
-        """The same tasks behind Meta-World's own wrappers, one environment per task, as ``gym.make_vec`` builds them."""
+        """The same tasks behind Meta-World's own wrappers, one environment per task, as ``gym.make_vec`` builds
+        them.
+        """
         import_mujoco()
         import gymnasium
         import metaworld

@@ -26,8 +26,8 @@ The entropy bonus of a maximum-entropy method counts from the next step on: at t
 is larger by gamma alpha H in phase 0 of `delay` and by gamma alpha H / (1 - gamma) in `endless`, and unchanged in the
 kinds of one step.
 
-An episode succeeds when it terminates, in `action` and `both` only with |a - m| (or |a - m z|) below `SUCCESS_WITHIN`; `endless`
-never does.
+An episode succeeds when it terminates, in `action` and `both` only with |a - m| (or |a - m z|) below
+`SUCCESS_WITHIN`; `endless` never does.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ class Probes(Suite):
         return 0.75 * self.level(task) * signal
 
     def true_q(self, task: int, obs: NDArray, action: NDArray, gamma: float) -> NDArray:
-        """Q ``[...]`` of the return-maximising policy (temperature zero) at ``obs [..., 2]`` and ``action [..., 1]``."""
+        """Q ``[...]`` of the return-maximising policy (temperature zero) at ``obs [..., 2]`` and ``action [...,
+        1]``.
+        """
         level = self.level(task) * np.ones_like(obs[..., 0])
         if self.kind == "observation":
             return level * obs[..., 0]

@@ -2,8 +2,8 @@
 
 All tasks begin together after seeding, so all are truncated, and reset, in the same step ever after. **Staggering**
 spreads this: it shortens the first episode after seeding of environment i of N (in the whole suite, task by task) to
-``ceil((i + 1) / N * horizon)`` steps of its task, at least one. Later episodes have the full horizon and so straddle the iterations
-in which others end; the first ones are shorter than their statistics lead one to expect.
+``ceil((i + 1) / N * horizon)`` steps of its task, at least one. Later episodes have the full horizon and so straddle
+the iterations in which others end; the first ones are shorter than their statistics lead one to expect.
 """
 
 # TorchRL's specs take tuples as shapes; their annotations do not say so.

@@ -133,7 +133,9 @@ def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> Floats:
 def estimate_profile(
     scores: ArrayLike, thresholds: ArrayLike, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Estimate:
-    """`performance_profile` with its interval at each of ``thresholds [k]``, ``[k]`` each; the interval is pointwise."""
+    """`performance_profile` with its interval at each of ``thresholds [k]``, ``[k]`` each; the interval is
+    pointwise.
+    """
     _check(level, resamples)
     matrix = _plain(scores)
     value = performance_profile(matrix, thresholds)

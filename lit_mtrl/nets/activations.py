@@ -26,7 +26,9 @@ OTHERS = ("relu", "leaky_relu", "elu", "gelu", "silu", "mish", "softplus", "hard
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer on one batch: ``name``, ``values [samples, units]``, and ``bounds`` of its activation function or None."""
+    """One layer on one batch: ``name``, ``values [samples, units]``, and ``bounds`` of its activation function or
+    None.
+    """
 
     name: str
     values: Tensor

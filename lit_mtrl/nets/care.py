@@ -123,7 +123,8 @@ def read_metadata(path: str | Path, tasks: Sequence[str]) -> Tensor:
     missing = [name for name in tasks if name not in rows]
     require(
         not missing,
-        f"network.metadata={path}: holds no embedding for {', '.join(missing)}; add them, or use network.context=embedding",
+        f"network.metadata={path}: holds no embedding for {', '.join(missing)}; add them, or use"
+        f" network.context=embedding",
     )
     widths = sorted({len(rows[name]) for name in tasks})
     require(

@@ -12,8 +12,8 @@ class Policy(nn.Module, ABC):
 
     Built by a factory that is called with ``obs_dim, action_dim, num_tasks``, the values of its yaml in ``conf/actor``,
     and ``network``, itself a factory called with ``in_dim, out_dim, num_tasks, head_bound``. In all methods ``obs`` is
-    ``[*batch, obs]``, ``noise`` standard normal ``[*batch, action]``, and ``task`` ``[*batch]``, None where row t of the
-    batch is task t.
+    ``[*batch, obs]``, ``noise`` standard normal ``[*batch, action]``, and ``task`` ``[*batch]``, None where row t of
+    the batch is task t.
     """
 
     action_dim: int
@@ -38,5 +38,7 @@ class Policy(nn.Module, ABC):
         raise NotImplementedError(f"{type(self).__name__} has no log_prob")
 
     def own(self, actions: Tensor, task: Tensor | None = None) -> Tensor:
-        """``actions [*batch, action]`` with zeros where a task has none, for suites whose tasks have fewer than others."""
+        """``actions [*batch, action]`` with zeros where a task has none, for suites whose tasks have fewer than
+        others.
+        """
         return actions

@@ -147,7 +147,8 @@ def profile(panels: Measures, labels: Sequence[str]) -> Drawn:
 def improvement(panel: Panel, table: pd.DataFrame) -> Drawn:
     """P(row > column)."""
     name, more = IMPROVEMENT[panel.score]
-    caption = f"How probable it is that a run of the row's group has {more} on a task than one of the column's: mean over tasks."
+    than = "on a task than one of the column's: mean over tasks."
+    caption = f"How probable it is that a run of the row's group has {more} {than}"
     out = Drawn(name, "Probability of improvement", caption + " Intervals are in the table below.")
     if not len(table):
         out.notes.append("There is one group, nothing to compare it with.")

@@ -72,11 +72,8 @@ def plan(
     """
     eligible = [run for run in runs if len(run.frames) and (unfinished or run.status == FINISHED)]
     reached = ", ".join(f"{run.name} {run.status} at {run.last:,} of {run.budget:,} frames" for run in runs[:3])
-    more = ", ..." if len(runs) > 3 else ""
-    require(
-        bool(eligible),
-        f"no finished run with evaluations among {len(runs)} ({reached}{more}); --unfinished takes them as they are",
-    )
+    few = f"{len(runs)} ({reached}{', ...' if len(runs) > 3 else ''})"
+    require(bool(eligible), f"no finished run with evaluations among {few}; --unfinished takes them as they are")
     counted, superseded = _latest(eligible)
     known = {key for run in counted for key in run.labels}
     for key in group or ():
@@ -211,7 +208,8 @@ def _check_protocols(runs: Sequence[Recorded], label: Callable[[Recorded], str],
             values = sorted({text(run.labels[key]) for run in own if key in run.labels}, key=natural)
             if len(values) > 1:
                 differ = f"group {label(own[0])}: its runs differ in {key} ({'; '.join(map(shorten, values))})"
-                remedy = f"group by it (--group {','.join([*made.keys, key])}), choose by --where {key}=..., or give --mixed-protocols"
+                keys = ",".join([*made.keys, key])
+                remedy = f"group by it (--group {keys}), choose by --where {key}=..., or give --mixed-protocols"
                 require(mixed, f"{differ}; {remedy}")
                 made.warnings.append(f"Mixed protocols: {differ}. What is drawn for it is no mean over repetitions.")
 

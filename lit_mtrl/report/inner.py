@@ -32,7 +32,8 @@ Series = tuple[NDArray, NDArray]
 
 def plasticity(panel: Panel, measured: list[Measured], labels: Sequence[str]) -> Drawn:
     """Small multiples over frames: a row per measure, a column per network."""
-    caption = "Plasticity over frames, mean over seeds: dormant neurons, ranks of the last hidden layer, movement of the weights."
+    shown = "dormant neurons, ranks of the last hidden layer, movement of the weights"
+    caption = f"Plasticity over frames, mean over seeds: {shown}."
     out = Drawn("plasticity", "Plasticity", caption)
     grid = [
         [(f"{title}, {name}", _plasticity(net, key)) for net, name in NETS.items()] for key, title in MEASURES.items()

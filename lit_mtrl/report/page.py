@@ -15,10 +15,12 @@ GENERATOR = '<meta name="generator" content="lit_mtrl report">'
 CSS = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
-body { margin: 0; background: #fff; color: #1c2430; font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", Verdana, sans-serif; }
+body { margin: 0; background: #fff; color: #1c2430;
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", Verdana, sans-serif; }
 main { max-width: 1120px; margin: 0 auto; padding: 1.2rem 1rem 4rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: .2rem 0 .6rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; padding-top: .7rem; border-top: 1px solid #dfe4ea; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; padding-top: .7rem;
+  border-top: 1px solid #dfe4ea; overflow-wrap: anywhere; }
 p, li { max-width: 78ch; overflow-wrap: anywhere; }
 nav { font-size: .9rem; margin: .8rem 0; }
 nav a { display: inline-block; margin: .1rem .9rem .1rem 0; }
@@ -33,7 +35,8 @@ figure { margin: .6rem 0; }
 figure img { display: block; height: auto; max-width: none; }
 @media (min-width: 700px) { figure img { max-width: 100%; } }
 table { border-collapse: collapse; font-size: .86rem; width: 100%; }
-th, td { padding: .3rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid #edf0f3; white-space: nowrap; }
+th, td { padding: .3rem .6rem; text-align: left; vertical-align: top;
+  border-bottom: 1px solid #edf0f3; white-space: nowrap; }
 td { font-variant-numeric: tabular-nums; }
 td.long { white-space: normal; overflow-wrap: anywhere; min-width: 17rem; }
 th { background: #f3f6f9; font-weight: 600; position: sticky; top: 0; }

@@ -82,7 +82,9 @@ def difference(row: dict[str, Any], panel: Panel) -> str:
 
 
 def name_of(row: dict[str, Any], panel: Panel, name: str | None = None, curve: bool = False) -> str:
-    """``MTMHSAC 1024 [McLean et al. (2025)]``, with protocol and (unless of a ``curve``) frames where they are others."""
+    """``MTMHSAC 1024 [McLean et al. (2025)]``, with protocol and (unless of a ``curve``) frames where they are
+    others.
+    """
     name = name or row["method"] + ("" if pd.isna(row["width"]) else f" {row['width']:.0f}")
     said = [row["paper"], difference(row, panel)]
     if not curve and abs(row["frames"] / panel.frames - 1) > NEAR:

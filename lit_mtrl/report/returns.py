@@ -15,8 +15,9 @@ from lit_mtrl.report.summary import Measured
 from lit_mtrl.report.tables import NOT_AVAILABLE
 
 EXPLANATION = (
-    "Returns are shown task by task: tasks pay on scales of their own, so a mean over tasks would be that of the largest. Groups are compared over"
-    " tasks by the probability of improvement alone, which asks who is better on each task, not by how much."
+    "Returns are shown task by task: tasks pay on scales of their own, so a mean over tasks would be that of the"
+    " largest. Groups are compared over tasks by the probability of improvement alone, which asks who is better on each task,"
+    " not by how much."
 )
 MOST = 60
 """Tasks that are drawn; the table has all."""
@@ -74,7 +75,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _over_seeds(statistic: str) -> str:
-    """The statistic over the seeds of one task; those that are over tasks, or need scores in [0, 1], become the mean."""
+    """Over the seeds of one task; a statistic that is over tasks, or needs scores in [0, 1], becomes the mean."""
     return statistic if statistic in ("iqm", "mean") else "mean"
 
 

@@ -17,8 +17,10 @@ from lit_mtrl.report.style import Drawn, save
 from lit_mtrl.report.summary import Measured
 
 SUMMARY = (
-    "One row per group, with 95 % bootstrap intervals in brackets. The first one is of each seed's mean over tasks (the median is over tasks), as is the area under its"
-    " curve; the columns between are over the scores of all seeds and tasks, resampled task by task, so that their intervals are too narrow where"
+    "One row per group, with 95 % bootstrap intervals in brackets. The first one is of each seed's mean over tasks (the"
+    " median is over tasks), as is the area under its"
+    " curve; the columns between are over the scores of all seeds and tasks, resampled task by task, so that their"
+    " intervals are too narrow where"
     " one agent learns all tasks. The interquartile mean of fewer than four seeds is their mean."
 )
 SECTIONS = (
@@ -140,7 +142,8 @@ def published_section(others: pd.DataFrame, made: Plan, out: Path) -> Section:
     section = _table_section(
         "published",
         "Published numbers",
-        "As their authors give them. Bounds are their own, too: intervals, standard deviations, or the lowest and highest seed.",
+        "As their authors give them. Bounds are their own, too: intervals, standard deviations, or the lowest and"
+        " highest seed.",
         others,
         [shown],
         out,

@@ -101,7 +101,8 @@ def _lead(made: Plan, counted: Mapping[int, str], statistic: str) -> list[str]:
         else "Success is the median over tasks of the mean over seeds."
     )
     return [
-        f"{len(counted)} run{'s' * (len(counted) > 1)} in {groups} group{'s' * (groups > 1)}, by {', '.join(made.keys)}: {ends}.",
+        f"{len(counted)} run{'s' * (len(counted) > 1)} in {groups} group{'s' * (groups > 1)}, by"
+        f" {', '.join(made.keys)}: {ends}.",
         *([of_success] if "success" in scores else []),
         *([returns.EXPLANATION] if "return" in scores else []),
     ]

@@ -27,7 +27,8 @@ def require_free(folder: Path) -> None:
     require_writable(folder)
     require(
         not exists(folder / "checkpoints"),
-        f"output_dir={folder}: already holds a run; continue it with --resume, or choose another run_name or output_dir",
+        f"output_dir={folder}: already holds a run; continue it with --resume, or choose another run_name or"
+        f" output_dir",
     )
     require_files(folder)
     for table in folder.glob("*.csv"):

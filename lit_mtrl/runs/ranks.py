@@ -27,8 +27,8 @@ def rank_of(cfg: DictConfig) -> int:
 
 
 def learner_device(cfg: DictConfig, rank: int = 0) -> torch.device:
-    """The device on which the learner of a rank is: a GPU of its own, unless ``trainer.accelerator`` or the machine says
-    otherwise.
+    """The device on which the learner of a rank is: a GPU of its own, unless ``trainer.accelerator`` or the machine
+    says otherwise.
 
     `ConfigError` if there are fewer GPUs than ``trainer.devices``.
     """

@@ -187,5 +187,7 @@ class Run:
 
 
 def _settled(cfg: DictConfig, key: str, value: Any) -> DictConfig:
-    """The configuration with the value that is used; where it has that already, it keeps its reference, if it is one."""
+    """The configuration with the value that is used; where it has that already, it keeps its reference, if it is
+    one.
+    """
     return cfg if OmegaConf.select(cfg, key) == value else with_values(cfg, {key: value})

@@ -136,7 +136,8 @@ def check_hydra(overrides: Sequence[str]) -> None:
     for key in sorted(key for key in {*asked, *known} if key.endswith("_target_")):
         require(
             asked.get(key) == known.get(key),
-            f"hydra.{key}={shown(asked.get(key))}: is no choice of Hydra or its plugins; choose by their groups, such as"
+            f"hydra.{key}={shown(asked.get(key))}: is no choice of Hydra or its plugins; choose by their groups, such"
+            f" as"
             " hydra/sweeper=optuna or hydra/launcher=joblib",
         )
 

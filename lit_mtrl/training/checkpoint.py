@@ -75,7 +75,8 @@ def find(folder: Path, option: str) -> Saved:
         at = f"; continued from the checkpoint before, at {found.frames} frames"
         return replace(found, notes=(*(reason + at for reason in reasons), *found.notes))
     raise ConfigError(
-        f"{option} {folder}: cannot be continued exactly ({'; '.join(reasons)}); restore that from a copy, or start anew elsewhere"
+        f"{option} {folder}: cannot be continued exactly ({'; '.join(reasons)}); restore that from a copy, or start"
+        f" anew elsewhere"
     )
 
 

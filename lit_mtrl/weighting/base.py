@@ -63,7 +63,9 @@ class GramianWeighting(Weighting):
 
 
 def cosines(gramian: Tensor) -> tuple[Tensor, Tensor]:
-    """Norms ``[T]`` of the gradients and their cosines ``[T, T]``; a zero gradient's cosines are zero, with itself too."""
+    """Norms ``[T]`` of the gradients and their cosines ``[T, T]``; a zero gradient's cosines are zero, with itself
+    too.
+    """
     norms = gramian.diagonal().clamp_min(0).sqrt()
     inverse = torch.where(norms > 0, 1 / norms, 0.0)
     return norms, (gramian * inverse[:, None]) * inverse

@@ -1,7 +1,8 @@
 """CAGrad: near the mean gradient, the direction whose worst task improves most (Liu et al., 2021).
 
-With g0 the mean gradient, d maximises min_i <g_i, d> under |d - g0| <= c |g0|. By its dual, d = g0 + c |g0| g_w / |g_w|, where w minimises
-F(w) = <g_w, g0> + c |g0| |g_w| over the simplex, g_w = sum_i w_i g_i: all of it in terms of the Gramian.
+With g0 the mean gradient, d maximises min_i <g_i, d> under |d - g0| <= c |g0|. By its dual, d = g0 + c |g0| g_w /
+|g_w|, where w minimises F(w) = <g_w, g0> + c |g0| |g_w| over the simplex, g_w = sum_i w_i g_i: all of it in terms of
+the Gramian.
 
 NOTE 1: the official code runs 20 steps of gradient descent on softmax logits, which leaves F up to some 10 % above its
         minimum; others call SLSQP on the host. Here 15 steps of an interior point method in double precision, without
@@ -10,7 +11,8 @@ NOTE 2: `rescale` divides d by 1 + c^2 (``square``, the official default), by 1 
         (``none``).
 NOTE 3: c: 0.9 on MT10 and 0.5 on MT50 in the official runs, 0.4 in MTBench. A fork clips each task's gradient to norm 1
         first; this does not.
-NOTE 4: where the tasks' gradients cancel (|g_w| below |g0| / 1000), the added part fades out instead of growing without bound.
+NOTE 4: where the tasks' gradients cancel (|g_w| below |g0| / 1000), the added part fades out instead of growing
+        without bound.
 """
 
 from __future__ import annotations
@@ -60,8 +62,8 @@ def normalised(gramian: Tensor) -> Tensor:
 def worst_case(products: Tensor, c: float) -> Tensor:
     """The w ``[T]`` on the simplex that minimises F, for a Gramian ``[T, T]`` of mean squared norm 1.
 
-    Where several do, the most even one. Primal-dual interior point: |g_w| is smoothed, at first by |g0| and then less by half each step,
-    so that its kink at zero does not stop Newton's method; of five step lengths the best is taken.
+    Where several do, the most even one. Primal-dual interior point: |g_w| is smoothed, at first by |g0| and then less
+    by half each step, so that its kink at zero does not stop Newton's method; of five step lengths the best is taken.
     """
     tasks = len(products)
     inner = products.mean(1)  # <g_i, g0>

@@ -1,4 +1,6 @@
-"""SAC on tasks with fewer observations and actions than the widest, against a float64 twin in which nothing is padded."""
+"""SAC on tasks with fewer observations and actions than the widest, against a float64 twin in which nothing is
+padded.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ def batch(sac: SAC) -> TensorDict:
 
 
 def net(weights: dict[str, Tensor], x: Tensor, task: int, columns: list[int]) -> Tensor:
-    """One hidden layer of which ``x [B, n]`` enters by ``columns``, and the task by its own; the head's whole output."""
+    """One hidden layer of which ``x [B, n]`` enters by ``columns``, and the task by its own; the head's whole
+    output.
+    """
     first = weights["torso.first.weight"]
     h = x @ first[:, columns].T + first[:, first.shape[1] - T + task] + weights["torso.first.bias"]
     return h.relu() @ weights["heads.weight"][task] + weights["heads.bias"][task]

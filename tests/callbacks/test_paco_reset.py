@@ -1,4 +1,6 @@
-"""PaCo's reset touches the exploded tasks' w and nothing else; it counts what it does; it survives all tasks exploding."""
+"""PaCo's reset touches the exploded tasks' w and nothing else; it counts what it does; it survives all tasks
+exploding.
+"""
 
 from __future__ import annotations
 

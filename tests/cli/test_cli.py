@@ -45,7 +45,8 @@ def test_hydra_spelling_is_the_same_as_config() -> None:
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     """So that it is instant (0.1 s); a test of the time itself would fail on a busy machine."""
-    code = "import sys, lit_mtrl.cli.main as c\ntry: c.main(['--help'])\nfinally: print(sorted(sys.modules), file=sys.stderr)"
+    code = "import sys, lit_mtrl.cli.main as c\ntry: c.main(['--help'])\n"
+    code += "finally: print(sorted(sys.modules), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0
     for command in ("fit", "test", "params", "list", "bench"):

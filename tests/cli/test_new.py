@@ -1,4 +1,6 @@
-"""``new``: every template is written under the name that is asked for, and trains; names that would do harm are refused."""
+"""``new``: every template is written under the name that is asked for, and trains; names that would do harm are
+refused.
+"""
 
 from __future__ import annotations
 

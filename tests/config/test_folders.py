@@ -19,7 +19,8 @@ FILES = {
     "my_nets.py": "from lit_mtrl.nets.mlp import MLP as Net\n",
     "conf/inside.py": "from lit_mtrl.nets.mlp import MLP as Net\n",
     "conf/network/my_net.yaml": "# A network of mine.\n_target_: my_nets.Net\nname: my_net\nwidth: 8\ndepth: 2\n",
-    "conf/experiment/mine.yaml": "# @package _global_\n# My network.\ndefaults:\n  - debug\n  - override /network: my_net\n",
+    "conf/experiment/mine.yaml": "# @package _global_\n# My network.\ndefaults:\n  - debug\n  - override /network:"
+    " my_net\n",
     "conf/experiment/study/mine.yaml": "# @package _global_\n# Mine and ours.\ndefaults:\n  - /experiment/debug\n"
     "hydra:\n  sweeper:\n    params:\n      network: mlp,my_net\n",
     "conf/dataset/mine.yaml": "# A group that we do not have.\n",

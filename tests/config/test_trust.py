@@ -21,7 +21,9 @@ class Mine(Probes):
     def __init__(self, colour: str = "red", **options):
         super().__init__(**options)
 class Net(MLP):
-    def __init__(self, in_dim, out_dim, num_tasks, head_bound, width=[8, 8], scale: float | None = None, hidden: bool = True):
+    def __init__(
+        self, in_dim, out_dim, num_tasks, head_bound, width=[8, 8], scale: float | None = None, hidden: bool = True
+    ):
         super().__init__(in_dim, out_dim, num_tasks, head_bound, width=width[0], depth=len(width))
 """
 

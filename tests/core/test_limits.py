@@ -34,7 +34,8 @@ def limited(files: int, hard: int, *args: str) -> list[str]:
 
 
 def test_the_soft_limit_is_raised() -> None:
-    ask = "from lit_mtrl.cli.main import main; import resource; main(['list']); print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    ask = "from lit_mtrl.cli.main import main; import resource; main(['list']); "
+    ask += "print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
     done = subprocess.run(
         limited(64, 640, "-c", ask), env=environment(), capture_output=True, text=True, check=True, timeout=60
     )

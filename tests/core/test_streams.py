@@ -39,7 +39,8 @@ def test_a_pipe_that_nobody_reads(command: str, tmp_path: Path) -> None:
 
 
 def test_files_do_not_become_standard_streams(tmp_path: Path) -> None:
-    ask = "from lit_mtrl.cli.main import main; main(['list']); import os; print(os.open('x', os.O_CREAT), file=open('y', 'w'))"
+    ask = "from lit_mtrl.cli.main import main; main(['list']); import os; "
+    ask += "print(os.open('x', os.O_CREAT), file=open('y', 'w'))"
     done = shell(tmp_path, f'"{sys.executable}" -c "{ask}" <&- >&- 2>&-')
     assert done.returncode == 0
     assert int((tmp_path / "y").read_text()) > 2

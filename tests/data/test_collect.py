@@ -183,7 +183,9 @@ def test_the_random_phase_is_uniform_whatever_the_weights(collector: TaskCollect
 def test_workers_change_the_action_noise_but_no_environment(
     in_process: TaskCollector, two_workers: TaskCollector
 ) -> None:
-    """Goals are a stream per (task, copy). Action noise is one stream per worker, so it depends on who owns which task."""
+    """Goals are a stream per (task, copy). Action noise is one stream per worker, so it depends on who owns which
+    task.
+    """
     data = []
     for collector in (in_process, two_workers):
         order(collector, RANDOM)

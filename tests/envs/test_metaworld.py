@@ -166,7 +166,9 @@ def test_one_goal_is_a_fixed_goal() -> None:
 
 
 def scripted(name: str, env: MetaWorldTask, goal: int, steps: int, rng: np.random.Generator) -> tuple[NDArray, ...]:
-    """Play Meta-World's scripted policy with noise, so that objects are moved; actions follow from observations alone."""
+    """Play Meta-World's scripted policy with noise, so that objects are moved; actions follow from observations
+    alone.
+    """
     policy = ENV_POLICY_MAP[f"{name}-v3"]()
     seen, paid, succeeded = [env.reset(goal)], [], []
     for _ in range(steps):
@@ -239,7 +241,8 @@ def test_it_travels_and_names_itself() -> None:
 
 
 def test_naming_tasks_does_not_import_the_simulator() -> None:
-    code = "import sys; from lit_mtrl.envs.metaworld import MetaWorld; MetaWorld(['reach']).tags(); sys.exit('mujoco' in sys.modules)"
+    code = "import sys; from lit_mtrl.envs.metaworld import MetaWorld; MetaWorld(['reach']).tags(); "
+    code += "sys.exit('mujoco' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -262,7 +265,8 @@ def test_bad_values_are_named(make: Callable[[], MetaWorld], message: str) -> No
 
 def test_nothing_is_drawn_so_a_missing_gl_library_does_not_matter() -> None:
     """MuJoCo does not even import with a MUJOCO_GL that it cannot have; what the user wanted stays for who draws."""
-    ask = "import os; from lit_mtrl.envs.metaworld import MetaWorld; MetaWorld(['reach'], goals=1).make(0); print(os.environ['MUJOCO_GL'])"
+    ask = "import os; from lit_mtrl.envs.metaworld import MetaWorld; MetaWorld(['reach'], goals=1).make(0); "
+    ask += "print(os.environ['MUJOCO_GL'])"
     done = subprocess.run(
         [sys.executable, "-c", ask], env={**environment(), "MUJOCO_GL": "none"}, capture_output=True, text=True
     )

@@ -22,7 +22,9 @@ GOALS = 1000
 
 
 class Counting:
-    """Observation ``(task, goal, steps so far)``; reward 10 task + steps; success at `succeeds` alone; ends at `ends`."""
+    """Observation ``(task, goal, steps so far)``; reward 10 task + steps; success at `succeeds` alone; ends at
+    `ends`.
+    """
 
     def __init__(self, task: int, ends: int | None, succeeds: int):
         self.task, self.ends, self.succeeds = task, ends, succeeds

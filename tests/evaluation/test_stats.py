@@ -33,7 +33,9 @@ RLIABLE = {
 
 
 def agents(seeds: int, tasks: int, seed: int = 0) -> np.ndarray:
-    """Scores ``[seeds, tasks]`` that go together within a seed, so that resampling whole seeds gives wider intervals."""
+    """Scores ``[seeds, tasks]`` that go together within a seed, so that resampling whole seeds gives wider
+    intervals.
+    """
     rng = np.random.default_rng(seed)
     return 0.6 + 0.2 * rng.normal(size=(seeds, 1)) + 0.2 * rng.normal(size=(seeds, tasks)) + 0.3 * rng.random(tasks)
 

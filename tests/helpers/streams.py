@@ -27,14 +27,16 @@ FRAMES = 4 * EPOCH
 
 
 def build(**options: Any) -> DataModule:
-    """Three probes with two copies each: an epoch is 5 iterations of 4 vector steps, the first 2 iterations are random."""
+    """Three probes with two copies each: an epoch is 5 iterations of 4 vector steps, the first 2 iterations are
+    random.
+    """
     torch.manual_seed(0)
     network = partial(MLP, width=8, depth=1)
     suite = options.pop("suite", None) or Probes(kind="endless", horizon=HORIZON)
     actor, critic = partial(TanhGaussian, network), partial(ScalarCritic, network)
     sac = SAC(actor, critic, suite.obs_dim, suite.action_dim, len(suite.tasks))
     seed = options.pop("seed", 0)
-    held = {key: options.pop(key, default) for key, default in (("capacity", 100), ("per_task", 8))}
+    held = {key: options.pop(key, default) for key, default in (("capacity", 100), ("per_task", 8), ("device", "auto"))}
     buffer = options.pop("buffer", None) or PerTaskReplay(len(suite.tasks), **held, seed=seed)
     sizes = dict(frames=FRAMES, epoch_frames=EPOCH, steps=STEPS, copies=COPIES, random_steps=8)
     return DataModule(suite, sac, buffer, **{"seed": seed, **sizes, **options})
@@ -76,8 +78,8 @@ ROWS, SAMPLES = 4, 16
 
 
 def slices(start: int, n: int, tasks: int = ROWS) -> TensorDict:
-    """Vector steps ``start .. start + n - 1``, ``[T, 1, n]``: every number says its time, its task, or both (time + task
-    / 10).
+    """Vector steps ``start .. start + n - 1``, ``[T, 1, n]``: every number says its time, its task, or both (time +
+    task / 10).
     """
     time = torch.arange(start, start + n).expand(tasks, 1, n)
     task = torch.arange(tasks)[:, None, None].expand(tasks, 1, n)

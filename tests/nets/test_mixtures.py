@@ -1,4 +1,6 @@
-"""What the mixing networks promise: routing, orthogonality, attention, modulation, and parameter counts of the papers."""
+"""What the mixing networks promise: routing, orthogonality, attention, modulation, and parameter counts of the
+papers.
+"""
 
 from __future__ import annotations
 

@@ -145,7 +145,8 @@ def test_published_numbers(tmp_path: Path) -> None:
     names = [name_of(row, made[0]) for row in nearest_rows(table, made[0])]
     assert names == ["A 64 [Doe (2020), horizon 150]", "C [Doe (2020), at 40M frames]"]
     assert protocol_notes(table, made) == [
-        "mt10: A of Doe (2020) was measured with horizon 150, runs here were not: what differs may be the protocol, not the method."
+        "mt10: A of Doe (2020) was measured with horizon 150, runs here were not: what differs may be the protocol, not"
+        " the method."
     ]
     figure = figures.over_frames(panels, labels, "iqm", table).figure
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [

@@ -98,7 +98,8 @@ def test_page_is_well_formed_and_needs_nothing_else(report: Path) -> None:
 
 
 def test_figures(report: Path) -> None:
-    names = """dormant_by_width final_success improvement learning_curves learning_curves_wall_clock norms per_task performance_profile
+    names = """dormant_by_width final_success improvement learning_curves learning_curves_wall_clock norms per_task
+    performance_profile
         plasticity success_by_parameters"""
     files = sorted((report.parent / "figures").iterdir())
     assert [file.name for file in files] == sorted(

@@ -1,4 +1,6 @@
-"""Folders and stores that this user cannot write: one line with the owner and the remedy, before anything is started."""
+"""Folders and stores that this user cannot write: one line with the owner and the remedy, before anything is
+started.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ def test_new_folder_in_one_of_another_user(open_folder: Path, nobody) -> None:
     with nobody():
         message = refused(require_free, run)
     assert message == (
-        f"output_dir={run}: {open_folder} belongs to uid 0 and is not writable for uid {NOBODY}; as root `install -d -o {NOBODY} {run}`,"
+        f"output_dir={run}: {open_folder} belongs to uid 0 and is not writable for uid {NOBODY}; as root `install -d -o"
+        f" {NOBODY} {run}`,"
         " or start the container with `--user 0`, or choose another output_dir"
     )
 
@@ -113,7 +116,8 @@ def test_store_of_another_user(mine: tuple[str, ...], open_folder: Path, nobody)
     logger = MLflowLogger(f"sqlite:///{open_folder}/mlflow.db", "x", "y", {}, {}, open_folder)
     with nobody():
         message = refused(logger.connect)
-    start = f"logger.tracking_uri=sqlite:///{open_folder}/mlflow.db: {missing} belongs to uid 0 and is not writable for uid {NOBODY};"
+    whose = f"{missing} belongs to uid 0 and is not writable for uid {NOBODY};"
+    start = f"logger.tracking_uri=sqlite:///{open_folder}/mlflow.db: {whose}"
     assert message.startswith(start) and f"`chown -R {NOBODY} {missing}`" in message
 
 

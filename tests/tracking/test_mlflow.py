@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import multiprocessing
 import os
@@ -207,6 +208,10 @@ def test_no_run_is_left_when_connecting_fails(make: Callable[..., MLflowLogger],
 
 
 def job(folder: Path) -> None:
+    for logger in (logging.getLogger(name) for name in ("", *logging.root.manager.loggerDict)):
+        for handler in logger.handlers[:]:  # made while an earlier test's output was captured
+            if getattr(getattr(handler, "stream", None), "closed", False):
+                logger.removeHandler(handler)
     os.chdir(folder)
     logger = MLflowLogger(None, "mt10", "run", {}, {"seed": 1}, folder)
     logger.connect()

@@ -172,7 +172,10 @@ def test_other_numbers_of_ranks_continue_a_run(finished: Path, tmp_path: Path) -
     [
         (("trainer.devices=2", "replay.per_task=9"), "replay.per_task=9: must divide among 2 ranks, such as 10"),
         (("trainer.devices=2", "replay.capacity=999"), "replay.capacity=999: must divide among 2 ranks, such as 1000"),
-        (("trainer.devices=3",), "collector.steps=10: must divide among 3 ranks, such as 12"),
+        (
+            ("trainer.devices=3", "replay.per_task=9", "replay.capacity=900"),
+            "collector.steps=10: must divide among 3 ranks, such as 12",
+        ),
         (("trainer.devices=2", "epoch_frames=330"), "a multiple of 60 (tasks x copies x horizon x ranks)"),
         (("trainer.devices=0",), "trainer.devices=0: a whole number from 1"),
         (("trainer.devices=2", "trainer.accelerator=gpu"), "trainer.devices=2: this machine has 0 GPUs"),

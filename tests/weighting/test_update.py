@@ -1,4 +1,6 @@
-"""Weightings inside an update: what they leave as it is, what they ask for again, and a conflict that the mean loses."""
+"""Weightings inside an update: what they leave as it is, what they ask for again, and a conflict that the mean
+loses.
+"""
 
 from __future__ import annotations
 
@@ -356,7 +358,9 @@ class Kink(NoPolicy):
 
 @pytest.mark.parametrize("make", [PCGrad, CAGrad, UPGrad, GradNorm], ids=lambda x: x.__name__)
 def test_an_infinite_gradient_is_told_and_whose_it_is(make: type) -> None:
-    """`Agent` ends the run on a value that is not finite, and names the tasks with the smallest share of finite ones."""
+    """`Agent` ends the run on a value that is not finite, and names the tasks with the smallest share of finite
+    ones.
+    """
     metrics = Engine(Kink(), {"both": make(2)}).update(TensorDict({"x": torch.ones(2, 4, 3)}, [2, 4]))
     assert metrics["both/loss"].isfinite().all()
     assert not metrics["both/grad_norm"].isfinite()

@@ -1,4 +1,6 @@
-"""A suite outside the library: a point on a line, which every task wants at a place of its own; judged by the return."""
+"""A suite outside the library: a point on a line, which every task wants at a place of its own; judged by the
+return.
+"""
 
 from __future__ import annotations
 

@@ -42,7 +42,8 @@ class MyCallback(Callback):
         if not self.due(trainer) or not trainer.is_global_zero or self.start is None:
             return
         moved = float(torch.linalg.vector_norm(_flat(pl_module) - self.start, self.norm))
-        # To metrics.csv, MLflow and so on, at the frames so far; files go with self.log_artifact(trainer, path, folder).
+        # To metrics.csv, MLflow and so on, at the frames so far; files go with self.log_artifact(trainer, path,
+        # folder).
         self.log_metrics(trainer, {"my_callback/moved": moved}, pl_module.frames)
 
 

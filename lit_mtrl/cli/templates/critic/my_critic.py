@@ -1,4 +1,6 @@
-"""A critic of my own: several values, trained by a Huber loss, and as one their mean less a multiple of their spread."""
+"""A critic of my own: several values, trained by a Huber loss, and as one their mean less a multiple of their
+spread.
+"""
 
 from __future__ import annotations
 

@@ -57,7 +57,9 @@ class Point:
         self.place = np.zeros(2, np.float32)
 
     def reset(self, variation: int) -> NDArray:
-        """The first observation, float32; the same variation and actions must give the same episode, whatever was before."""
+        """The first observation, float32; the same variation and actions must give the same episode, whatever was
+        before.
+        """
         angle = 2 * np.pi * variation / self.num_goals
         self.place = 0.5 * np.array([np.cos(angle), np.sin(angle)], np.float32)
         return self.place
