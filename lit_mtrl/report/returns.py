@@ -16,8 +16,8 @@ from lit_mtrl.report.tables import NOT_AVAILABLE
 
 EXPLANATION = (
     "Returns are shown task by task: tasks pay on scales of their own, so a mean over tasks would be that of the"
-    " largest. Groups are compared over tasks by the probability of improvement alone, which asks who is better on each task,"
-    " not by how much."
+    " largest. Groups are compared over tasks by the probability of improvement alone, which asks who is better on"
+    " each task, not by how much."
 )
 MOST = 60
 """Tasks that are drawn; the table has all."""
