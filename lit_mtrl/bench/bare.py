@@ -154,10 +154,10 @@ def _environments(suite: Suite, owned: list[int]) -> Callable[[int], None]:
 
     def steps(n: int) -> None:
         for action in rng.uniform(-1, 1, (n, suite.action_dim)).astype(np.float32):
-            for i, env in enumerate(envs):
-                _, _, terminated, _ = env.step(action)
+            for i, (env, task) in enumerate(zip(envs, owned, strict=True)):
+                _, _, terminated, _ = env.step(action[: suite.action_dims[task]])
                 lengths[i] += 1
-                if terminated or lengths[i] >= suite.horizon:
+                if terminated or lengths[i] >= suite.horizons[task]:
                     env.reset(int(rng.integers(suite.num_goals)))
                     lengths[i] = 0
 

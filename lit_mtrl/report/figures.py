@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lit_mtrl.evaluation.stats import Estimate, estimate_profile
 from lit_mtrl.report.groups import Panel, shorten
 from lit_mtrl.report.published import name_of, nearest_rows, success_rows
-from lit_mtrl.report.style import Drawn, frames_axis, grey, grid, legend, new_figure, plain, styles, wrap
+from lit_mtrl.report.style import Drawn, frames_axis, grey, grid, interval_line, legend, new_figure, plain, styles, wrap
 from lit_mtrl.report.summary import Measured, hours
 
 STATISTIC = {
@@ -29,6 +29,7 @@ STATISTIC = {
     "optimality_gap": "optimality gap",
 }
 GAP = "optimality_gap"
+IMPROVEMENT = {"success": ("improvement", "more success"), "return": ("improvement_of_returns", "a higher return")}
 PROFILE = np.linspace(0, 1, 101)
 Measures = Sequence[tuple[Panel, list[Measured]]]
 
@@ -134,7 +135,7 @@ def profile(panels: Measures, labels: Sequence[str]) -> Drawn:
     for ax, (panel, measured) in zip(axes, panels, strict=True):
         for each in measured:
             shares = estimate_profile(each.final, PROFILE)
-            entries[each.label] = _line(ax, PROFILE, shares, look[each.label])
+            entries[each.label] = interval_line(ax, PROFILE, shares, look[each.label])
         ax.set(xlabel="success τ", xlim=(0, 1), ylim=(-0.02, 1.02), title=plain(shorten(panel.benchmark, 40)))
         ax.grid(alpha=0.25)
     axes[0].set_ylabel("share of scores > τ")
@@ -145,9 +146,10 @@ def profile(panels: Measures, labels: Sequence[str]) -> Drawn:
 
 def improvement(panel: Panel, table: pd.DataFrame) -> Drawn:
     """P(row > column)."""
-    more = "a run of the row's group has more success on a task than one of the column's"
-    caption = f"How probable it is that {more}: mean over tasks."
-    out = Drawn("improvement", "Probability of improvement", caption + " Intervals are in the table below.")
+    name, more = IMPROVEMENT[panel.score]
+    than = "on a task than one of the column's: mean over tasks."
+    caption = f"How probable it is that a run of the row's group has {more} {than}"
+    out = Drawn(name, "Probability of improvement", caption + " Intervals are in the table below.")
     if not len(table):
         out.notes.append("There is one group, nothing to compare it with.")
         return out
@@ -194,7 +196,7 @@ def _curves(
                     f"{shorten(panel.benchmark)}: the seeds of {each.label} have no evaluation in common, so no curve."
                 )
                 continue
-            entries[each.label] = _line(ax, x, each.curve, look[each.label])
+            entries[each.label] = interval_line(ax, x, each.curve, look[each.label])
         if published is None:
             ax.set_xlabel("hours of training")
             ax.xaxis.set_major_locator(MaxNLocator(5))
@@ -212,14 +214,6 @@ def _curves(
 def _mean_hours(each: Measured) -> NDArray | None:
     known = [h for run in each.group.runs if (h := hours(run, each.frames)) is not None]
     return np.mean(known, 0) if known else None
-
-
-def _line(ax: Axes, x: NDArray, values: Estimate, look: dict) -> Artist:
-    marker = "o" if len(x) == 1 else None
-    (line,) = ax.plot(x, values.value, linewidth=1.6, marker=marker, markersize=4, **look)
-    if not np.isnan(values.low).any():
-        ax.fill_between(x, values.low, values.high, color=look["color"], alpha=0.15, linewidth=0)
-    return line
 
 
 def _interval(ax: Axes, value: Estimate, at: float, colour: str) -> None:

@@ -11,7 +11,7 @@ from lit_mtrl.core.errors import require
 from lit_mtrl.core.suggest import unknown_key
 from lit_mtrl.report.runs import FINISHED, WATCHING, Recorded, text
 
-PANEL = ("benchmark", "tasks")
+PANEL = ("benchmark", "tasks", "score")
 """What a panel has one of; group labels leave it out."""
 PROTOCOL = (*PANEL, "rewards", "horizon", "goals", "eval.protocol")
 """Runs that differ in one of these are not repetitions of each other."""
@@ -36,12 +36,13 @@ class Group:
 
 @dataclass(eq=False)
 class Panel:
-    """The groups of one benchmark, compared at ``frames``."""
+    """The groups of one benchmark, compared at ``frames`` by ``score``, success or return."""
 
     benchmark: str
     tasks: tuple[str, ...]
     frames: int
     groups: list[Group]
+    score: str = "success"
 
 
 @dataclass
@@ -79,23 +80,22 @@ def plan(
         require(key in known, "--group " + unknown_key(key, sorted(known)))
     keys = list(group) if group else automatic_keys(counted)
     label = labeller(counted, keys)
-    panels: dict[tuple[str, tuple[str, ...]], dict[tuple, Group]] = {}
+    panels: dict[tuple[str, tuple[str, ...], str], dict[tuple, Group]] = {}
     order = sorted(
         counted, key=lambda run: ([natural(run.labels.get(key)) for key in keys], natural(run.seed), run.name)
     )
     for run in order:
         values = {key: text(run.labels.get(key)) for key in keys}
-        groups = panels.setdefault((str(run.labels["benchmark"]), run.tasks), {})
+        groups = panels.setdefault((str(run.labels["benchmark"]), run.tasks, run.score), {})
         groups.setdefault(tuple(values.values()), Group(label(run), values, [])).runs.append(run)
     made = Plan([], keys, list(dict.fromkeys(map(label, order))), superseded=superseded)
     _check_protocols(order, label, made, mixed_protocols)
-    for benchmark, tasks in sorted(panels, key=lambda panel: natural(panel[0])):
-        shared = sum(name == benchmark for name, _ in panels) > 1
+    for benchmark, tasks, score in sorted(panels, key=lambda panel: natural(panel[0])):
+        shared = sum(name == benchmark for name, *_ in panels) > 1
         title = f"{benchmark} ({', '.join(tasks)})" if shared else benchmark
-        found = list(panels[benchmark, tasks].values())
-        made.panels.append(Panel(title, tasks, _common_frames(found), found))
-    for panel in made.panels:
-        _describe(panel, made)
+        found = list(panels[benchmark, tasks, score].values())
+        made.panels.append(Panel(title, tasks, _common_frames(found), found, score))
+        _describe(made.panels[-1], made)
     return made
 
 
@@ -218,15 +218,15 @@ def _describe(panel: Panel, made: Plan) -> None:
     """Warnings and notes about the groups of one benchmark."""
     where = f"{shorten(panel.benchmark)}: "
     runs = [run for group in panel.groups for run in group.runs]
-    for key in (*PROTOCOL[2:], "backend", "eval.episodes"):
+    for key in (*PROTOCOL[len(PANEL) :], "backend", "eval.episodes"):
         sides: dict[str, list[str]] = {}
         for group in panel.groups:
             for value in {text(run.labels[key]): None for run in group.runs if key in run.labels}:
                 sides.setdefault(value, []).append(group.label)
         if len(sides) > 1:
             shown = "; ".join(f"{value}: {listing(sides[value])}" for value in sorted(sides, key=natural))
-            under = "Their success was measured under different conditions."
-            made.warnings.append(f"{where}groups differ in {key} ({shown}). {under}")
+            differ = f"{where}groups differ in {key} ({shown})."
+            made.warnings.append(f"{differ} Their {panel.score} was measured under different conditions.")
     longest = max(run.last for run in runs)
     if longest > panel.frames:
         ends = f"up to {longest:,}; ends are compared at {panel.frames:,}, what all have reached"

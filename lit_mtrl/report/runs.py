@@ -71,6 +71,16 @@ class Recorded:
         return text(self.labels.get("seed", ""))
 
     @property
+    def score(self) -> str:
+        """What it is judged by: ``success``, or ``return``."""
+        return "return" if self.labels.get("score") == "return" else "success"
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """``[E, T]``, `success` or `returns`."""
+        return self.returns if self.score == "return" else self.success
+
+    @property
     def last(self) -> int:
         """Frames at the last evaluation, 0 if there is none."""
         return int(self.frames[-1]) if len(self.frames) else 0
@@ -141,7 +151,7 @@ def labels_of(config: dict[str, Any], extra: dict[str, Any], tasks: tuple[str, .
     labels["method"] = f"{algo.get('name', '?')}-{network.get('name', '?')}"
     labels["weighting"] = _weighting(parts["weighting"])
     labels["callbacks"] = ", ".join(sorted(set(parts["callbacks"]) - set(WATCHING))) or "none"
-    labels["backend"] = backend
+    labels["backend"], labels["score"] = backend, "success"
     labels |= {key: text(env[key]) for key in ("rewards", "horizon", "goals") if key in env}
     labels["benchmark"] = text(parts["benchmark"].get("name", "?"))
     if backend == "metaworld" and tasks:

@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+from lit_mtrl.evaluation.stats import Estimate
 
 RC: dict[Any, Any] = {
     "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],
@@ -75,6 +79,15 @@ def grid(count: int, height: float = 3.3) -> tuple[Figure, list[Axes]]:
     for ax in axes[count:]:
         ax.set_axis_off()
     return figure, axes[:count]
+
+
+def interval_line(ax: Axes, x: NDArray, values: Estimate, look: dict[str, Any]) -> Artist:
+    """A line with its interval; a point, where it is one."""
+    marker = "o" if len(x) == 1 else None
+    (line,) = ax.plot(x, values.value, linewidth=1.6, marker=marker, markersize=4, **look)
+    if not np.isnan(values.low).any():
+        ax.fill_between(x, values.low, values.high, color=look["color"], alpha=0.15, linewidth=0)
+    return line
 
 
 def legend(figure: Figure, entries: dict[str, Artist]) -> None:

@@ -21,8 +21,8 @@ PAIR_RESAMPLES = 1000
 
 @dataclass(eq=False)
 class Measured:
-    """A group of n seeds in numbers. ``final [n, T]``: success of every task at the panel's frames; ``end``: its
-    statistic over seeds.
+    """A group of n seeds in numbers. ``final [n, T]``: the panel's score, success or return, of every task at its
+    frames; ``end``: its statistic over seeds.
 
     ``frames [E]``: evaluations that all seeds have; ``curve``: the statistic at each. ``parameters``: actor and critic,
     where known.
@@ -47,10 +47,10 @@ def measure(panel: Panel, statistic: str) -> list[Measured]:
     out = []
     for group in panel.groups:
         runs = group.runs
-        final = np.stack([run.success[run.until(panel.frames)] for run in runs])
+        final = np.stack([run.scores[run.until(panel.frames)] for run in runs])
         frames = reduce(np.intersect1d, [run.frames for run in runs])
-        curves = np.stack([run.success[np.isin(run.frames, frames)] for run in runs], 1)  # [E, n, T]
-        areas = [area_under_curve(run.frames, run.success.mean(1), until=panel.frames) for run in runs]
+        curves = np.stack([run.scores[np.isin(run.frames, frames)] for run in runs], 1)  # [E, n, T]
+        areas = [area_under_curve(run.frames, run.scores.mean(1), until=panel.frames) for run in runs]
         nothing = Estimate(*[np.empty(0)] * 3)
         out.append(
             Measured(
@@ -146,7 +146,7 @@ def run_rows(runs: Sequence[Recorded], groups: Mapping[int, str], superseded: Se
             "counted": "yes" if id(run) in groups else "superseded" if run in superseded else "no",
             "frames": run.last,
             "budget": run.budget,
-            "success": run.success[-1].mean() if len(run.frames) else np.nan,
+            "success": run.success[-1].mean() if len(run.frames) and run.score == "success" else np.nan,
             "source": run.source,
             "page": run.link or "",
         }

@@ -306,3 +306,59 @@ def test_workers_are_at_most_the_episodes() -> None:
     suite = ScriptedSuite(tasks=1)
     result = Evaluator(suite, episodes=1, workers=8).run(make_actor(suite))
     assert result.success.tolist() == [[1]] and len(suite.made) == 1
+
+
+class Returns(ScriptedSuite):
+    """Judged by return; the second task's episodes are shorter."""
+
+    score = "return"
+
+    @property
+    def horizons(self) -> list[int]:
+        return [HORIZON, HORIZON - 2]
+
+
+def test_where_the_return_counts_no_success_ends_an_episode() -> None:
+    suite = Returns()
+    result = Evaluator(suite, episodes=5, workers=1).run(make_actor(suite))
+    assert result.lengths.tolist() == [[4, 4, 3, 4, 1], [2, 2, 2, 2, 1]]
+    assert result.returns.tolist() == [[10, 10, 6, 10, 1], [30, 30, 30, 30, 10]]
+    assert result.success.tolist() == [[1, 0, 0, 1, 1], [1, 0, 0, 0, 1]]
+
+
+class Sized(ScriptedSuite):
+    """Tasks of other sizes: observations of ones, and actions that must have the task's own size."""
+
+    obs_dim, action_dim = 3, 2
+
+    @property
+    def obs_dims(self) -> list[int]:
+        return [3, 1]
+
+    @property
+    def action_dims(self) -> list[int]:
+        return [1, 2]
+
+    def make(self, task: int) -> Scripted:
+        env = super().make(task)
+        plain = env.step
+
+        def step(action: NDArray) -> tuple[NDArray, float, bool, bool]:
+            assert action.shape == (self.action_dims[task],)
+            return np.ones(self.obs_dims[task]), *plain(action)[1:]
+
+        env.step, env.reset = step, lambda goal: (Scripted.reset(env, goal), np.ones(self.obs_dims[task]))[1]
+        return env
+
+
+def test_policies_see_zeros_behind_a_task_s_own_observation() -> None:
+    suite = Sized()
+    actor = make_actor(suite)
+    seen = []
+    mode = actor.mode
+    actor.mode = lambda obs, task=None: (seen.append((obs.tolist(), task.tolist())), mode(obs, task))[1]  # pyright: ignore
+    player = Player(suite, [part for share in split(2, 2, 1) for part in share], actor)
+    player.play()
+    assert len(seen) > 2
+    for obs, task in seen:
+        assert obs == [[[1, 1, 1], [1, 0, 0]][t] for t in task]
