@@ -108,7 +108,8 @@ def _built(
     from lit_mtrl.runs.build import build_algorithm, build_suite
 
     def suite_of(names: Sequence[str]) -> Any:
-        return build_suite(OmegaConf.merge(cfg, {"benchmark": {"tasks": list(names)}}))  # pyright: ignore[reportArgumentType]
+        changed: Any = OmegaConf.merge(cfg, {"benchmark": {"tasks": list(names)}})
+        return build_suite(changed)
 
     try:
         before = build_suite(saved)

@@ -27,8 +27,7 @@ REMEDIES = {
     ("Too many open files", "ancdata"): "raise the limit by `ulimit -n`, or use fewer {key}",
     ("Resource temporarily unavailable", "can't start new thread", "Cannot allocate memory"): (
         "the system allows no more processes or threads (`ulimit -u`, a container's --pids-limit) or has no memory"
-        " left;"
-        " use fewer {key}"
+        " left; use fewer {key}"
     ),
     ("unable to allocate shared memory", "No space left on device"): (
         f"{SHARED} is full; start the container with a larger --shm-size, or use {{key}}=1"
@@ -68,8 +67,7 @@ def require_shared_memory(needed: int, what: str, key: str) -> None:
     require(
         needed <= free,
         f"{key}: {what} share {_mb(needed)} of memory, and {SHARED} has {_mb(free)} left; start the container with a"
-        f" larger"
-        f" --shm-size, or use {key.partition('=')[0]}=1",
+        f" larger --shm-size, or use {key.partition('=')[0]}=1",
     )
 
 

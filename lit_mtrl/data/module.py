@@ -135,8 +135,10 @@ class DataModule(lightning.LightningDataModule):
         if self.placed is None:
             tasks = len(self.suite.tasks)
             transition = transition_bytes(self.suite, self.algorithm.stored)
-            capacity = self.buffer.capacity or self.steps * self.copies
-            self.placed = place_buffer(self.buffer.device, learner, tasks, transition, capacity, self.ranks)
+            capacity, key = self.buffer.capacity, "replay.capacity"
+            if capacity is None:
+                capacity, key = self.steps * self.copies, "collector.steps x collector.copies"
+            self.placed = place_buffer(self.buffer.device, learner, tasks, transition, capacity, self.ranks, key)
             self.policy_device = self._acting_device(learner).type
         return self.placed
 

@@ -50,17 +50,25 @@ def transition_bytes(suite: Suite, stored: Sequence[NestedKey]) -> int:
     """
     flags = (TERMINATED, DONE, SUCCESS)
     sizes = {OBS: 4 * suite.obs_dim, NEXT_OBS: 4 * suite.obs_dim, ACTION: 4 * suite.action_dim}
-    return sum(1 if key in flags else sizes.get(key, 4) for key in stored)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    known: dict[NestedKey, int] = {**sizes, **dict.fromkeys(flags, 1)}
+    return sum(known.get(key, 4) for key in stored)
 
 
 def place_buffer(
-    wanted: str, learner: torch.device, tasks: int, transition: int, capacity: int, ranks: int = 1
+    wanted: str,
+    learner: torch.device,
+    tasks: int,
+    transition: int,
+    capacity: int,
+    ranks: int = 1,
+    key: str = "replay.capacity",
 ) -> Place:
     """Where ``replay.device = wanted`` puts a buffer; raises `ConfigError` if it does not fit there.
 
     learner: where the learner computes.
     tasks, transition, capacity: T, bytes of a transition, and how many of each task are held, on all ranks together.
     ranks: each has its part of them, on a GPU of its own, or all in this machine's memory.
+    key: what decides about the capacity, as the message names it.
     """
     require(wanted in DEVICES, unknown("replay.device", wanted, DEVICES))
     require_cuda("replay.device", wanted)
@@ -77,7 +85,7 @@ def place_buffer(
         fits = free * ranks // here // slice_bytes
         require(
             size * here <= free,
-            f"replay.capacity={capacity}: needs {_gigabytes(size * here)} for {tasks} tasks, {where} has"
+            f"{key}={capacity}: needs {_gigabytes(size * here)} for {tasks} tasks, {where} has"
             f" {_gigabytes(free)} free; {fits // 1000 * 1000 or fits:_} would fit",
         )
     return Place(device, size, ranks)

@@ -41,7 +41,8 @@ class PerTaskSampler(Sampler):
 
     def sample(self, storage: Storage, batch_size: int) -> tuple[tuple[torch.Tensor, torch.Tensor], dict]:
         shape = (self.updates, self.num_tasks, self.per_task)
-        time = torch.randint(len(storage), shape, generator=self.generator, device=self.task.device)  # pyright: ignore[reportArgumentType]
+        held: Any = storage
+        time = torch.randint(len(held), shape, generator=self.generator, device=self.task.device)
         return (time, self.task), {}
 
     def _empty(self, *args: object, **kwargs: object) -> None:

@@ -52,9 +52,8 @@ class Rollout(Buffer):
         samples = steps // self.ranks * copies
         require(
             samples % self.minibatches == 0,
-            f"replay.minibatches={self.minibatches}: must divide the {samples} transitions that an iteration has of"
-            f" each"
-            f" task (collector.steps={steps} x collector.copies={copies}{' / ranks' if self.ranks > 1 else ''})",
+            f"replay.minibatches={self.minibatches}: must divide the {samples} transitions of each task in an iteration"
+            f" (collector.steps={steps} x collector.copies={copies}{' / ranks' if self.ranks > 1 else ''})",
         )
         self.per_task = samples // self.minibatches * self.ranks
         return self.epochs * self.minibatches

@@ -108,7 +108,8 @@ class ActingPolicy(nn.Module):
             return self._outputs(obs, noise, task)
         with torch.cuda.stream(self._own_stream()):  # `cpu` then waits for this stream, not for the learner's
             there = (None if x is None else x.to(self.device, non_blocking=True) for x in (obs, noise, task))
-            return {key: value.cpu() for key, value in self._outputs(*there).items()}  # pyright: ignore[reportArgumentType]
+            out = self._outputs(*there)  # pyright: ignore[reportArgumentType]
+            return {key: value.cpu() for key, value in out.items()}
 
     def _outputs(self, obs: Tensor, noise: Tensor, task: Tensor | None) -> dict[str, Tensor]:
         out = {} if self.values is None else {STATE_VALUE: self.values(obs, task)}

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lit_mtrl.config.upgrade import REGROUPED
 from lit_mtrl.core.errors import require
 from lit_mtrl.core.tables import flat
 from lit_mtrl.core.text import one_line
@@ -34,6 +35,8 @@ METRICS = (TIME, *NORMS)
 PLASTICITY = ("dormant_0.1", "srank", "effective_rank", "change_start", "change_last")
 WATCHING = ("progress", "checkpoint", "pictures", "gradients", "plasticity")
 """Callbacks that leave training as it is."""
+PRESENT = {f"{before}.{key}": f"{now}.{key}" for before, key, now in REGROUPED}
+"""Keys of older configurations by what they are called now, or old and new runs would not be repetitions."""
 GROUPS = ("algo", "network", "env", "benchmark", "weighting", "callbacks")
 """Groups of the configuration that labels are made of."""
 MOST_TASKS = 500
@@ -144,7 +147,7 @@ def labels_of(config: dict[str, Any], extra: dict[str, Any], tasks: tuple[str, .
     Raises `ConfigError`, naming the file in ``folder``, for groups, tags and counts of other types.
     """
     parts = {key: group(config, key, folder / "config.yaml") for key in GROUPS}
-    own = {key: value for key, value in flat(config).items() if not key.endswith("_target_")}
+    own = {PRESENT.get(key, key): value for key, value in flat(config).items() if not key.endswith("_target_")}
     labels = {key: str(value) if isinstance(value, list | dict) else value for key, value in own.items()}
     algo, network, env = (parts[key] for key in ("algo", "network", "env"))
     backend = str(env.get("_target_", "")).rsplit(".", 1)[-1].lower()

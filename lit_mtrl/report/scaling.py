@@ -47,9 +47,8 @@ def success_by_parameters(panels: Measures, statistic: str, published: pd.DataFr
 def dormant_by_width(panels: Measures, published: pd.DataFrame) -> Drawn:
     """Final share of dormant neurons of the first critic over its width, a line per benchmark."""
     caption = (
-        "Dormant neurons (τ = 0.1) of the first critic in percent, at the last measurement by the frames compared, mean"
-        " over seeds with 95 %"
-        " intervals; one line per number of tasks."
+        "Dormant neurons (τ = 0.1) of the first critic in percent, at the last measurement by the frames compared,"
+        " mean over seeds with 95 % intervals; one line per number of tasks."
     )
     out = Drawn("dormant_by_width", "Dormant neurons by width", caption)
     runs = [run for _, measured in panels for each in measured for run in each.group.runs]

@@ -17,11 +17,10 @@ from lit_mtrl.report.style import Drawn, save
 from lit_mtrl.report.summary import Measured
 
 SUMMARY = (
-    "One row per group, with 95 % bootstrap intervals in brackets. The first one is of each seed's mean over tasks (the"
-    " median is over tasks), as is the area under its"
-    " curve; the columns between are over the scores of all seeds and tasks, resampled task by task, so that their"
-    " intervals are too narrow where"
-    " one agent learns all tasks. The interquartile mean of fewer than four seeds is their mean."
+    "One row per group, with 95 % bootstrap intervals in brackets. The first one is of each seed's mean over tasks"
+    " (the median is over tasks), as is the area under its curve; the columns between are over the scores of all seeds"
+    " and tasks, resampled task by task, so that their intervals are too narrow where one agent learns all tasks. The"
+    " interquartile mean of fewer than four seeds is their mean."
 )
 SECTIONS = (
     *("summary", "learning_curves", "learning_curves_wall_clock", "final_success", "per_task", "success_by_parameters"),

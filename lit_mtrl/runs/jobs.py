@@ -29,14 +29,13 @@ HYDRAS = re.compile(r"[+~]*hydra[./@=]")
 class Plan:
     """What a sweep has been asked for.
 
-    Args:
-        command: Identifies the sweep: the same command again continues it.
-        configs: The ``--config`` files of all jobs.
-        own: The overrides that configure runs, several values included, in their order.
-        hydra: Those that configure Hydra: its sweeper, its launcher, its folders.
-        swept: Keys that have several values.
-        searches: Whether a sweeper chooses values as it goes, instead of combining all.
-        jobs: The overrides of every job; of a sweeper that searches those of one, without what is swept.
+    command: identifies the sweep: the same command again continues it.
+    configs: the ``--config`` files of all jobs.
+    own: the overrides that configure runs, several values included, in their order.
+    hydra: those that configure Hydra: its sweeper, its launcher, its folders.
+    swept: keys that have several values.
+    searches: whether a sweeper chooses values as it goes, instead of combining all.
+    jobs: the overrides of every job; of a sweeper that searches those of one, without what is swept.
     """
 
     command: str

@@ -36,10 +36,9 @@ def build_logger(cfg: DictConfig, labels: Mapping[str, Any], checkpoint: Mapping
 
     `ConfigError` if the environment names sweeps in another form than a sweep does.
 
-    Args:
-        cfg: The run's configuration.
-        labels: ``"tags"``: what the run is found by; ``"parameters"``: counts by part.
-        checkpoint: What the run is continued from: it goes on in the checkpoint's own logged run; None for a new one.
+    cfg: the run's configuration.
+    labels: ``"tags"``: what the run is found by; ``"parameters"``: counts by part.
+    checkpoint: what the run is continued from: it goes on in the checkpoint's own logged run; None for a new one.
     """
     saved = checkpoint["lit_mtrl"] if checkpoint else {}
     parent = sweep_runs().get(cfg.experiment_name)

@@ -30,11 +30,10 @@ class StoppedError(RuntimeError):
 class Records:
     """The files of a run but for those of loggers and callbacks; its first rank keeps them.
 
-    Args:
-        cfg: The configuration, with all that the machine has decided.
-        labels: ``"tags"`` and ``"parameters"``, for ``run.json``.
-        loggers: Of this rank; those that have ``connect`` open their store first, and get copies of the files.
-        saved: What the run is continued from; None for a new one.
+    cfg: the configuration, with all that the machine has decided.
+    labels: ``"tags"`` and ``"parameters"``, for ``run.json``.
+    loggers: of this rank; those that have ``connect`` open their store first, and get copies of the files.
+    saved: what the run is continued from; None for a new one.
     """
 
     cfg: DictConfig
@@ -48,9 +47,8 @@ class Records:
 
         An error of the disk, or of a file in the folder, is raised as a `StoppedError` after it has been logged.
 
-        Args:
-            about: One line about what runs where, for the log.
-            frames: How many frames have been trained on at the time of the call.
+        about: one line about what runs where, for the log.
+        frames: how many frames have been trained on at the time of the call.
         """
         folder = Path(self.cfg.output_dir)
         folder.mkdir(parents=True, exist_ok=True)

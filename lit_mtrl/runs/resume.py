@@ -52,10 +52,9 @@ def resumed(cfg: DictConfig, first: bool = True) -> Saved:
     Everything that the run will read or write again is looked at, nothing is changed. `ConfigError` if it cannot be
     used; what was mended or is missing is in the result's notes.
 
-    Args:
-        cfg: The configuration of the continuation.
-        first: Whether this is the run's first rank, which has locked the folder; the others leave all files but the
-            checkpoint to it, and training in the folder may have begun by the time that they look.
+    cfg: the configuration of the continuation.
+    first: whether this is the run's first rank, which has locked the folder; the others leave all files but the
+        checkpoint to it, and training in the folder may have begun by the time that they look.
     """
     from lit_mtrl.training import checkpoint
     from lit_mtrl.training.weights import saved_part

@@ -56,9 +56,8 @@ class Run:
     def __init__(self, cfg: DictConfig, saved: Saved | None = None):
         """Build everything and touch no file; `ConfigError` for what cannot be trained.
 
-        Args:
-            cfg: The composed configuration; it is not changed.
-            saved: What the run in ``output_dir`` will be continued from; None for a new one.
+        cfg: the composed configuration; it is not changed.
+        saved: what the run in ``output_dir`` will be continued from; None for a new one.
         """
         rank, ranks = rank_of(cfg), cfg.trainer.devices
         speak(first=rank == 0)

@@ -137,8 +137,7 @@ def check_hydra(overrides: Sequence[str]) -> None:
         require(
             asked.get(key) == known.get(key),
             f"hydra.{key}={shown(asked.get(key))}: is no choice of Hydra or its plugins; choose by their groups, such"
-            f" as"
-            " hydra/sweeper=optuna or hydra/launcher=joblib",
+            " as hydra/sweeper=optuna or hydra/launcher=joblib",
         )
 
 

@@ -27,11 +27,10 @@ def build_trainer(
 ) -> lightning.Trainer:
     """Lightning's trainer; `ConfigError` for what it refuses.
 
-    Args:
-        cfg: The configuration as it will be written: ranks compare it before they train.
-        callbacks: Called in this order.
-        loggers: Those of this rank.
-        epochs: The budget.
+    cfg: the configuration as it will be written: ranks compare it before they train.
+    callbacks: called in this order.
+    loggers: those of this rank.
+    epochs: the budget.
     """
     devices = cfg.trainer.devices
     strategy = choose_strategy(cfg.trainer.strategy, devices > 1, as_written(cfg))

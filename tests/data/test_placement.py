@@ -69,6 +69,8 @@ def test_what_does_not_fit_is_refused_with_what_would(machine: dict[str, int]) -
     machine["cuda"] = 500 * 10 * SIZE
     with pytest.raises(ConfigError, match=r"cuda:0 has .* free; 500 would fit"):
         place_buffer("cuda", CUDA, *TEN, 501)
+    with pytest.raises(ConfigError, match=r"^collector.steps x collector.copies=501: needs"):  # of a rollout
+        place_buffer("cuda", CUDA, *TEN, 501, key="collector.steps x collector.copies")
     with pytest.raises(ConfigError, match="replay.device=disk"):
         place_buffer("disk", CPU, *TEN, 10)
 

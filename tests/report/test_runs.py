@@ -9,7 +9,7 @@ import pytest
 
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.envs.benchmarks import MT10
-from lit_mtrl.report.runs import read_folder, read_folders
+from lit_mtrl.report.runs import labels_of, read_folder, read_folders
 from tests.helpers.run_folders import write_run
 
 TWO = [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]
@@ -128,3 +128,14 @@ def test_folders_without_runs(tmp_path: Path) -> None:
         read_folders([tmp_path])
     with pytest.raises(ConfigError, match="no such folder"):
         read_folders([tmp_path / "none"])
+
+
+def test_keys_of_older_configurations_are_labels_by_their_present_names() -> None:
+    """Or runs from before and after would be groups of their own."""
+    before = labels_of({"env": {"copies": 2, "stagger": False}}, {}, (), Path())
+    now = labels_of({"collector": {"copies": 2, "stagger": False}, "env": {}}, {}, (), Path())
+    assert before["collector.copies"] == now["collector.copies"] == 2
+    assert {key for key in before if key.startswith(("env.", "collector."))} == {
+        "collector.copies",
+        "collector.stagger",
+    }

@@ -36,9 +36,8 @@ def test_new_folder_in_one_of_another_user(open_folder: Path, nobody) -> None:
     with nobody():
         message = refused(require_free, run)
     assert message == (
-        f"output_dir={run}: {open_folder} belongs to uid 0 and is not writable for uid {NOBODY}; as root `install -d -o"
-        f" {NOBODY} {run}`,"
-        " or start the container with `--user 0`, or choose another output_dir"
+        f"output_dir={run}: {open_folder} belongs to uid 0 and is not writable for uid {NOBODY}; as root `install -d"
+        f" -o {NOBODY} {run}`, or start the container with `--user 0`, or choose another output_dir"
     )
 
 
