@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from lit_mtrl.algos.base import Algorithm
 from lit_mtrl.bench.collection import collection
 from lit_mtrl.bench.end_to_end import end_to_end
 from lit_mtrl.bench.limits import limits
@@ -20,9 +21,11 @@ from lit_mtrl.bench.variants import available, learner_device
 from lit_mtrl.config.folders import groups
 from lit_mtrl.core.errors import require
 from lit_mtrl.core.suggest import unknown
-from lit_mtrl.runs.build import build_suite
+from lit_mtrl.runs.build import algorithm_class, build_suite
 
 SECTIONS = ("limits", "collection", "update", "end_to_end", "peer")
+WITH_REPLAY = ("update", "end_to_end", "peer")
+"""Sections that learn from transitions of random numbers."""
 LONGEST = 3600
 TITLES = {
     "limits": "limits: what this machine can do at best",
@@ -61,13 +64,21 @@ def bench(cfg: DictConfig, options: Options, say: Callable[[str], object]) -> di
     require(options.peer != "", f"--peer: is empty; name a Python that has {PEER}")
     wanted = [name for name in options.only or SECTIONS if name != "peer" or options.peer]
     require(bool(options.peer) or "peer" not in options.only, f"--only peer: name a Python that has {PEER} with --peer")
+    foreign = set(algorithm_class(cfg).stored) - set(Algorithm.stored)
+    replays = not foreign and "per_task" in cfg.replay
+    require(
+        replays or not set(wanted) & set(WITH_REPLAY),
+        f"algo={cfg.algo.name}: bench makes up batches of what environments write, in a replay, and this learns from"
+        " other ones; use --only limits collection",
+    )
     suite = build_suite(cfg)
     if options.peer:
         require_peer(cfg, options.peer)
     if cfg.trainer.threads:
         torch.set_num_threads(cfg.trainer.threads)
     report: dict[str, Any] = {"machine": machine(learner_device(cfg))}
-    report["config"] = {**suite.tags(), "network": cfg.network.name, "per_task": cfg.replay.per_task}
+    report["config"] = {**suite.tags(), "network": cfg.network.name}
+    report["config"] |= {"per_task": cfg.replay.per_task} if replays else {}
     report |= {"seconds": options.seconds, "notes": _notes(options)}
     for title in ("machine", "config"):
         say(", ".join(f"{key} {value}" for key, value in report[title].items()))
