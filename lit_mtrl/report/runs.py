@@ -154,7 +154,8 @@ def labels_of(config: dict[str, Any], extra: dict[str, Any], tasks: tuple[str, .
     labels["method"] = f"{algo.get('name', '?')}-{network.get('name', '?')}"
     labels["weighting"] = _weighting(parts["weighting"])
     labels["callbacks"] = ", ".join(sorted(set(parts["callbacks"]) - set(WATCHING))) or "none"
-    labels["backend"], labels["score"] = backend, "success"
+    # Where ``run.json`` says nothing of the score.
+    labels["backend"], labels["score"] = backend, "return" if backend == "gymnasium" else "success"
     labels |= {key: text(env[key]) for key in ("rewards", "horizon", "goals") if key in env}
     labels["benchmark"] = text(parts["benchmark"].get("name", "?"))
     if backend == "metaworld" and tasks:

@@ -90,5 +90,6 @@ def test_a_group_of_both_is_refused(tmp_path: Path) -> None:
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     write_run(tmp_path / "runs/a", [[0.5, -2, 1e4]], at=[2000], extra=BY_RETURN)
+    rewrite(tmp_path / "runs/a")
     write_report(read_folders([tmp_path]), tmp_path / "out", title="one", statistic="median")
     assert "| 50.0 [n/a] | -200.0 [n/a] | 1,000,000.0 [n/a] |" in (tmp_path / "out/tables/returns.md").read_text()
