@@ -194,7 +194,7 @@ def test_a_new_place_holds_nothing_yet() -> None:
         ({"minibatches": 0}, "^replay.minibatches=0: at least one batch per pass$"),
         (
             {"minibatches": 3},
-            r"^replay.minibatches=3: must divide the 20 transitions that an iteration has of each task"
+            r"^replay.minibatches=3: must divide the 20 transitions of each task in an iteration"
             r" \(collector.steps=10 x collector.copies=2\)$",
         ),
         (
