@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from unittest.mock import patch
 
 from lit_mtrl.cli.main import main
 
@@ -11,7 +12,8 @@ from lit_mtrl.cli.main import main
 def run(*args: str) -> tuple[int, str, str]:
     """Exit code, standard output and standard error."""
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    # A sweep configures all logging, which would close what pytest reads logs by.
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), patch("logging.config.dictConfig"):
         code = main(args)
     return code, out.getvalue(), err.getvalue()
 
