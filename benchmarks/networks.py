@@ -38,6 +38,7 @@ from lit_mtrl.algos.sac import SAC
 from lit_mtrl.bench.update import transitions
 from lit_mtrl.config.compose import compose
 from lit_mtrl.config.folders import groups
+from lit_mtrl.nets.base import param_count
 from lit_mtrl.nets.care import CARE
 from lit_mtrl.nets.layers import ExpertDense, mix
 from lit_mtrl.nets.moore import MOORE
@@ -45,7 +46,7 @@ from lit_mtrl.nets.paco import ComposedDense, PaCo
 from lit_mtrl.nets.soft_modules import SoftModules
 from lit_mtrl.runs.build import build_algorithm, build_part, build_suite
 from lit_mtrl.runs.match import match_width
-from lit_mtrl.training.engine import Engine, param_count
+from lit_mtrl.training.engine import Engine
 
 # The papers' sizes, as overrides of ``network``; what follows a dash tells two rows of one network apart.
 SIZES = {

@@ -24,3 +24,8 @@ class Network(nn.Module, ABC):
     @classmethod
     def __subclasshook__(cls, other: type) -> bool:
         return issubclass(other, nn.Module) if cls is Network else NotImplemented
+
+
+def param_count(module: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -100,8 +100,8 @@ def _count(cfg: DictConfig, suite: Suite, width: int | None) -> int | None:
     """Parameters of what is sized at ``width``; None if the network cannot have that width."""
     import torch
 
+    from lit_mtrl.nets.base import param_count
     from lit_mtrl.runs.build import build_part
-    from lit_mtrl.training.engine import param_count
 
     part, network = sized_part(cfg), cfg.network.copy()
     network.match = None

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from lit_mtrl import __version__
 from lit_mtrl.algos.base import Algorithm
 from lit_mtrl.envs.base import Suite
-from lit_mtrl.training.engine import param_count
+from lit_mtrl.nets.base import param_count
 
 RUN = "run.json"
 """In a run's folder: its tags, parameter counts and MLflow run."""

@@ -22,7 +22,14 @@ COLUMNS = (
     "params.`network.width`",
     "params.`parameters.actor`",
 )
-CHARTS = ("eval/success", "train/success", "plasticity/critic_0/dormant", "loss/critic", "speed/frames_per_second")
+CHARTS = (
+    "eval/success",
+    "eval/return",
+    "train/success",
+    "plasticity/critic_0/dormant",
+    "loss/critic",
+    "speed/frames_per_second",
+)
 
 
 def experiment_tags() -> dict[str, str]:

@@ -120,7 +120,7 @@ class Agent(lightning.LightningModule):
         self.latest = {
             **self.window.speed(self.frames),
             "time/total": self.training_seconds(),
-            **self.episodes.means(),
+            **self.episodes.means(self.trainer.datamodule.suite.score),  # pyright: ignore[reportAttributeAccessIssue]
             **for_loggers(means, self.tasks, self.algorithm.per_task),
         }
         for logger in self.loggers:

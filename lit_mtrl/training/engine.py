@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from tensordict import TensorDict, TensorDictBase
-from torch import Tensor, nn
+from torch import Tensor
 
 from lit_mtrl.algos.base import Algorithm, Objective
 from lit_mtrl.core.errors import require
@@ -169,8 +169,3 @@ def _for_all(
     require(not strangers, f"weighting.{'/'.join(sorted(strangers))}: the algorithm has no such objective")
     mean = Mean(num_tasks)
     return {o.name: weightings.get(o.name) or mean for o in objectives}
-
-
-def param_count(module: nn.Module) -> int:
-    """Number of trainable parameters."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -66,12 +66,15 @@ class RecentEpisodes:
         self._recent.extend((success, total) for _, success, total in sorted(new, key=lambda episode: episode[0]))
         self._new = []
 
-    def means(self) -> dict[str, float]:
-        """As the loggers get them; nothing before the first episode."""
+    def means(self, score: str) -> dict[str, float]:
+        """As the loggers get them; nothing before the first episode.
+
+        score: what the suite is judged by, ``success`` or ``return``; without a success, none is reported.
+        """
         if not self._recent:
             return {}
         success, total = (sum(values) / len(values) for values in zip(*self._recent, strict=True))
-        return {"train/success": success, "train/return": total}
+        return ({"train/success": success} if score == "success" else {}) | {"train/return": total}
 
     def state(self) -> list[list[float]]:
         """For a checkpoint."""

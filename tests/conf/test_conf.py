@@ -16,10 +16,10 @@ from lit_mtrl.config.compose import compose
 from lit_mtrl.config.folders import conf_dir, groups
 from lit_mtrl.config.instantiate import plain
 from lit_mtrl.core.errors import ConfigError
+from lit_mtrl.nets.base import param_count
 from lit_mtrl.runs.build import algorithm_class, build_part, build_suite
 from lit_mtrl.runs.match import composed
 from lit_mtrl.runs.run import Run
-from lit_mtrl.training.engine import param_count
 from tests.helpers.project import ROOT
 
 CHOICES = [(g, n) for g, names in groups().items() if g != "experiment" for n in names]

@@ -10,10 +10,10 @@ import torch
 
 from lit_mtrl.config.compose import compose
 from lit_mtrl.core.errors import ConfigError
+from lit_mtrl.nets.base import param_count
 from lit_mtrl.runs.build import build_part, build_suite
 from lit_mtrl.runs.match import match_width
 from lit_mtrl.runs.run import Run
-from lit_mtrl.training.engine import param_count
 
 SOFT_MODULES, MOORE, PACO = 691_022, 1_379_320, 1_700_095
 

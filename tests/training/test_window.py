@@ -44,11 +44,12 @@ def ended(*pairs: tuple[float, float]) -> torch.Tensor:
 
 def test_episodes_count_once_they_are_gathered() -> None:
     episodes = RecentEpisodes()
-    assert episodes.means() == {}
+    assert episodes.means("success") == {}
     episodes.add(100, ended((1, 8), (0, 2)))
-    assert episodes.means() == {}
+    assert episodes.means("success") == {}
     episodes.gather(Ranks())
-    assert episodes.means() == {"train/success": 0.5, "train/return": 5}
+    assert episodes.means("success") == {"train/success": 0.5, "train/return": 5}
+    assert episodes.means("return") == {"train/return": 5}
     again = RecentEpisodes()
     again.restore(episodes.state())
     assert again.state() == [[1, 8], [0, 2]]
@@ -58,7 +59,7 @@ def test_only_the_last_episodes_count() -> None:
     episodes = RecentEpisodes()
     episodes.add(100, ended((0, -1), *[(1, 1)] * EPISODES))
     episodes.gather(Ranks())
-    assert episodes.means() == {"train/success": 1, "train/return": 1}
+    assert episodes.means("success") == {"train/success": 1, "train/return": 1}
 
 
 def test_episodes_of_all_ranks_are_in_the_order_in_which_they_ended() -> None:
