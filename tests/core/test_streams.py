@@ -16,7 +16,7 @@ def shell(folder: Path, command: str) -> subprocess.CompletedProcess:
     """``command`` of a shell, in which ``lit_mtrl`` is the command line."""
     text = f'lit_mtrl() {{ "{sys.executable}" -m lit_mtrl "$@"; }}\n{command}'
     return subprocess.run(
-        ["bash", "-c", text], cwd=folder, env=environment(), capture_output=True, text=True, timeout=120, check=False
+        ["bash", "-c", text], cwd=folder, env=environment(), capture_output=True, text=True, timeout=300, check=False
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-from unittest.mock import patch
 
 from lit_mtrl.cli.main import main
 
@@ -12,8 +11,7 @@ from lit_mtrl.cli.main import main
 def run(*args: str) -> tuple[int, str, str]:
     """Exit code, standard output and standard error."""
     out, err = io.StringIO(), io.StringIO()
-    # A sweep configures all logging, which would close what pytest reads logs by.
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), patch("logging.config.dictConfig"):
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main(args)
     return code, out.getvalue(), err.getvalue()
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.helpers.command import refused, run
+from tests.helpers.processes import fit
 from tests.helpers.project import ROOT
 
 THEIRS = str(ROOT / "tests" / "outside" / "their_conf")
@@ -60,14 +61,15 @@ def test_on_policy() -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_against_ours() -> None:
-    """Its jobs are processes of their own."""
-    code, _, err = run(
-        *("fit", "-m", "--config", "debug", "--config-dir", THEIRS, "network=mlp,gated", "weighting.critic=norms"),
+def test_a_sweep_against_ours(tmp_path: Path) -> None:
+    """In a process of its own, since Hydra sets up the logging of all that is in it."""
+    done = fit(
+        tmp_path,
+        *("-m", "--config", "debug", "--config-dir", THEIRS, "network=mlp,gated", "weighting.critic=norms"),
         *("frames=300", "collector.random_steps=5"),
     )
-    assert code == 0, err
-    assert len(list(Path("outputs/debug").glob("*/checkpoints/last.ckpt"))) == 2
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("outputs/debug/*/checkpoints/last.ckpt"))) == 2
 
 
 @pytest.mark.slow
