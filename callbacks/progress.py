@@ -52,12 +52,18 @@ class Progress(Callback):
             )
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Agent, *args: Any) -> None:
+        self._show(trainer, pl_module)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: Agent) -> None:
+        self._show(trainer, pl_module)  # the last evaluation
+
+    def _show(self, trainer: lightning.Trainer, agent: Agent) -> None:
         if self.bar is not None:
-            latest = {**pl_module.latest, **trainer.callback_metrics}
+            latest = {**agent.latest, **trainer.callback_metrics}
             shown = {name: f"{latest[key]:.{digits}f}" for name, (key, digits) in self._shown.items() if key in latest}
             self.bar.set_postfix(shown, refresh=False)
             try:
-                self.bar.update(pl_module.frames - self.bar.n)
+                self.bar.update(agent.frames - self.bar.n)
             except OSError:
                 self.bar.disable, self.bar = True, None
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lit_mtrl.config.folders import groups
-from lit_mtrl.core.errors import ConfigError, require
+from lit_mtrl.core.errors import PAGE, ConfigError, require
 from lit_mtrl.core.suggest import unknown
 from lit_mtrl.core.text import require_short, shown
 
@@ -24,7 +24,6 @@ KINDS = {
 }
 """What there are templates of, each with its config group."""
 TEMPLATES = Path(__file__).parent / "templates"
-PAGE = "docs/your_method.md"
 
 
 def new(args: argparse.Namespace) -> int:

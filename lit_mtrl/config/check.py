@@ -5,7 +5,7 @@ are.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -33,17 +33,20 @@ def known_key(override: Override, schema: DictConfig) -> str:
     return key
 
 
-def check_keys(cfg: DictConfig, schema: DictConfig, exchanged: Sequence[str]) -> None:
+def check_keys(cfg: DictConfig, schema: DictConfig, exchanged: Sequence[str], deleted: Collection[str] = ()) -> None:
     """Keys that an experiment file sets must exist in the groups it chooses, or in those that overrides put in their
-    place.
+    place, unless overrides delete them.
     """
-    known = set(_known(schema))
+    known = {*_known(schema), *deleted}
     for key, _ in raw_values(cfg):
         if not key.startswith("hydra") and key not in known:
-            group = next((group for group in exchanged if key.startswith(f"{group}.")), None)
-            require(group is not None, unknown_key(shown(key), known))
+            group = next((group for group in exchanged if key.startswith(f"{group}.")), key.split(".")[0])
+            others_have_it = group in exchanged or kind_of(key) is not None
+            require(others_have_it, unknown_key(shown(key), known))
+            leaf = key.rpartition(".")[2]
             raise ConfigError(
-                f"{key}: set by the experiment, unknown to the {group} chosen instead; start from another one"
+                f"{key}: set by the experiment, unknown to the {group} chosen there or instead; give its class an"
+                f" argument '{leaf}', or delete the key: ~{key}"
             )
 
 

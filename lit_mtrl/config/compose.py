@@ -6,11 +6,13 @@ groups that were chosen, and every value must have the type of the default it re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -24,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lit_mtrl.config.check import check_keys, check_values, in_part_network, known_key
 from lit_mtrl.config.files import ConfigFile, conf_state, read_config
-from lit_mtrl.config.folders import conf_dir, config_dirs, groups, make_importable, own_places
+from lit_mtrl.config.folders import conf_dir, config_dirs, groups, here, make_importable, own_places
 from lit_mtrl.config.overrides import parse_overrides, parse_single
 from lit_mtrl.config.resolve import as_written, resolved
 from lit_mtrl.config.saved import is_saved, override_saved
@@ -62,10 +64,24 @@ def compose(configs: Sequence[str], overrides: Sequence[str]) -> DictConfig:
         near = nearest(name, groups().get(group, ()))
         remedy = f"did you mean '{near}'?" if near else "a folder of your own is added by --config-dir"
         raise ConfigError(f"{first_line(error).removesuffix('.')}; {remedy}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(_unreadable(error)) from error
     except HydraException as error:
         raise ConfigError(first_line(error)) from error
     except OmegaConfBaseException as error:
+        unnamed = re.search(r"Interpolation key '(\w+)\.name' not found", str(error))
+        if unnamed:
+            said = f"{unnamed[1]}: the file that is chosen has no 'name', which run_name is made of; give it one"
+            raise ConfigError(said) from error
         raise ConfigError(f"{getattr(error, 'full_key', '')}: {first_line(error)}") from error
+
+
+def _unreadable(error: yaml.YAMLError) -> str:
+    """Where in which file, and why."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return f"not readable as YAML: {first_line(error)}"
+    return f"{mark.name}:{mark.line + 1}: not readable as YAML: {getattr(error, 'problem', None) or first_line(error)}"
 
 
 def _compose(files: tuple[ConfigFile, ...], overrides: Sequence[str]) -> DictConfig:
@@ -75,7 +91,8 @@ def _compose(files: tuple[ConfigFile, ...], overrides: Sequence[str]) -> DictCon
     chosen = _chosen(conf_state(), files, choices)
     folders = [file.path.parent for file in files]
     require_trusted(as_written(chosen.schema), folders=folders)
-    check_keys(chosen.config, chosen.schema, exchanged)
+    deleted = [override.key_or_group for override in values if override.is_delete()]
+    check_keys(chosen.config, chosen.schema, exchanged, deleted)
     for override in values:
         known_key(override, chosen.schema)
     cfg = chosen.config.copy()
@@ -147,7 +164,7 @@ def _choices_and_values(overrides: Sequence[str]) -> tuple[tuple[str, ...], list
             for name in value if isinstance(value, list) else [value]:
                 require(
                     name in known[key] or (name is None and key == "experiment"),
-                    unknown(key, shown(name), known[key]),
+                    unknown(key, shown(name), known[key]) + here(f"{key}/{name}"),
                 )
             choices.append(text)
         else:

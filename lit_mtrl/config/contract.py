@@ -16,10 +16,9 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from lit_mtrl.config.kinds import Choice, Flag, Kind, Number, Text, Whole, like
-from lit_mtrl.core.errors import ConfigError, require
+from lit_mtrl.core.errors import PAGE, ConfigError, require
 from lit_mtrl.core.suggest import unknown_key
 
-PAGE = "docs/your_method.md"
 EMPTY = inspect.Parameter.empty
 
 
@@ -96,6 +95,12 @@ def require_methods(target: type, base: type, where: str) -> None:
         except TypeError as error:
             asked = f"{name}{inspect.signature(ours)}".replace("'", "")
             raise ConfigError(f"{where}: {name}: {error}; it is called as {asked}; see {PAGE}") from error
+
+
+def require_base_constructor(made: object, where: str) -> None:
+    """`ConfigError` for a PyTorch module whose constructor does not call that of its base."""
+    lacking = hasattr(type(made), "register_parameter") and "_modules" not in vars(made)
+    require(not lacking, f"{where}: its constructor does not call super().__init__; see {PAGE}")
 
 
 def require_attributes(made: object, base: type, where: str) -> None:

@@ -12,7 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lit_mtrl.config.folders import config_dirs, file_of, groups
+from lit_mtrl.config.folders import config_dirs, file_of, groups, here
 from lit_mtrl.config.read import read_yaml
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.suggest import nearest, unknown
@@ -45,7 +45,8 @@ def read_config(config: str) -> ConfigFile:
     else:
         near = nearest(path.stem, names)
         hint = f"; did you mean the experiment '{near}'?" if near else ""
-        require(bool(path.suffix) or path.is_file(), unknown("--config", shown(config), names))
+        none = unknown("--config", shown(config), names) + here(f"experiment/{config}")
+        require(bool(path.suffix) or path.is_file(), none)
         require(path.is_file(), f"--config {shown(config)}: no such file{hint}")
     return _read(path.resolve(), f"--config {shown(config)}", _stamp(path))
 

@@ -57,6 +57,14 @@ def file_of(group: str, name: str) -> Path:
     return next(path for path in paths if os.path.lexists(path))
 
 
+def here(name: str) -> str:
+    """What to add to a message about a name that no folder has, such as ``network/my_net``, if a folder ``conf`` in the
+    working directory has it.
+    """
+    found = "conf" not in map(str, added_dirs()) and Path("conf", f"{name}.yaml").is_file()
+    return "; it lies in ./conf, which --config-dir conf adds" if found else ""
+
+
 @contextmanager
 def adding(folders: Sequence[str]) -> Iterator[None]:
     """Add the folders, besides those of the environment, within the block, and make the user's modules importable.

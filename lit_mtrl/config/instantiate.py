@@ -12,9 +12,15 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
-from lit_mtrl.config.contract import PAGE, parameters, require_arguments, require_attributes, require_methods
+from lit_mtrl.config.contract import (
+    parameters,
+    require_arguments,
+    require_attributes,
+    require_base_constructor,
+    require_methods,
+)
 from lit_mtrl.config.trust import OURS
-from lit_mtrl.core.errors import ConfigError, require
+from lit_mtrl.core.errors import PAGE, ConfigError, require
 
 T = TypeVar("T")
 
@@ -34,6 +40,7 @@ def make(cfg: DictConfig, base: type[T], key: str, skip: tuple[str, ...] = (), *
     values = {k: v for k, v in values.items() if k not in skip and (k != "name" or k in takes)}
     require_arguments(target, takes, values, more, key)
     made = target(**values, **more)
+    require_base_constructor(made, where)
     require_attributes(made, base, where)
     return made
 
@@ -46,9 +53,10 @@ def find_class(name: str, base: type[T], where: str) -> type[T]:
     imported.
     """
     found = _found(name, where)
-    needed = "" if base is object else f" of {base.__module__}.{base.__qualname__} (see {PAGE})"
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise ConfigError(f"{where}: is no class{needed}")
+        # A network need not inherit from ours.
+        asked = "torch.nn.Module" if base.__name__ == "Network" else f"{base.__module__}.{base.__qualname__}"
+        raise ConfigError(f"{where}: is no class" + ("" if base is object else f" of {asked} (see {PAGE})"))
     home = found.__module__
     ours = name.split(".")[0] != OURS or home.split(".")[0] == OURS
     require(ours, f"{where}: is a class of {home.split('.')[0]}; name it {home}.{found.__qualname__}")

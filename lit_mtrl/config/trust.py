@@ -13,6 +13,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ def require_trusted(tree: Any, own: Collection[str] | None = None, folders: Sequ
         dotted = isinstance(name, str) and DOTTED.fullmatch(name)
         require(bool(dotted), f"{key}={shown(name)}: give a class by its dotted name, such as my_pkg.my_module.MyClass")
         top = name.split(".")[0]
+        if top not in given and (own is None or key in own) and find_spec(top) is None:
+            continue  # there is nothing to trust; that it is missing is said when it is imported
         require(
             top in given or ((own is None or key in own) and _is_own(top, folders)),
             f"{key}={shown(name)}: code of '{top}' does not run because a configuration names it;"

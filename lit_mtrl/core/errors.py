@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+PAGE = "docs/your_method.md"
+"""Where users' own classes are described, as messages name it."""
+
 
 class ConfigError(ValueError):
     """A value given by the user cannot be used; the message is one line that names key and remedy."""

@@ -13,8 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from lit_mtrl.algos.base import Algorithm
 from lit_mtrl.config.contract import made_by, parameters
 from lit_mtrl.config.instantiate import find_class, make
-from lit_mtrl.core.errors import ConfigError, require
+from lit_mtrl.core.errors import PAGE, ConfigError, require
 from lit_mtrl.core.processes import cores
+from lit_mtrl.core.suggest import nearest
 from lit_mtrl.data.buffer import Buffer
 from lit_mtrl.data.module import DataModule
 from lit_mtrl.data.placement import require_free_memory, transition_bytes
@@ -41,6 +42,25 @@ def build_algorithm(cfg: DictConfig, suite: Suite) -> Algorithm:
 def algorithm_class(cfg: DictConfig) -> type[Algorithm]:
     """The class that ``algo`` names."""
     return find_class(cfg.algo._target_, Algorithm, f"algo._target_={cfg.algo._target_}")
+
+
+def build_network(cfg: DictConfig, *, in_dim: int, out_dim: int, num_tasks: int, **more: Any) -> torch.nn.Module:
+    """A network of ``network``. On the meta device, where that costs nothing, it is called once: `ConfigError` unless
+    it gives ``[T, b, out_dim]`` for ``[T, b, in_dim]``.
+    """
+    sizes = dict(in_dim=in_dim, out_dim=out_dim, num_tasks=num_tasks)
+    net = make(cfg, Network, "network", skip=("match",), **sizes, **more)
+    if torch.empty(0).device.type == "meta":
+        x = torch.zeros(num_tasks, 3, in_dim)
+        try:
+            y = net(x)
+        except Exception:  # some networks need values; what fails in earnest fails again
+            return net
+        if getattr(y, "shape", None) != (num_tasks, 3, out_dim):
+            gave = list(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__
+            asked = f"it must give {[num_tasks, 3, out_dim]}, [T, b, out_dim]; see {PAGE}"
+            raise ConfigError(f"network._target_={cfg._target_}: forward gives {gave} for x {list(x.shape)}; {asked}")
+    return net
 
 
 def build_sizes(cfg: DictConfig, suite: Suite) -> Algorithm | None:
@@ -130,7 +150,18 @@ def build_callbacks(cfg: DictConfig) -> list[lightning.Callback]:
             chosen, f"callbacks.{name}: no callback that was chosen has this name; choose it: callbacks=[default,...]"
         )
     callbacks = [make(value, lightning.Callback, f"callbacks.{name}") for name, value in cfg.callbacks.items()]
+    for name, callback in zip(cfg.callbacks, callbacks, strict=True):
+        _require_hooks(type(callback), f"callbacks.{name}._target_={cfg.callbacks[name]._target_}")
     return [make(cfg.eval, lightning.Callback, "eval"), *callbacks]
+
+
+def _require_hooks(callback: type, where: str) -> None:
+    """`ConfigError` for a method that is named like a hook and is none: nobody would call it."""
+    hooks = [name for name in dir(lightning.Callback) if name.startswith("on_")]
+    for name in dir(callback):
+        if name.startswith("on_") and name not in hooks:
+            near = nearest(name, hooks)
+            raise ConfigError(f"{where}: {name} is no hook of Lightning" + (f"; did you mean {near}?" if near else ""))
 
 
 def _sizes(suite: Suite) -> dict[str, Any]:
@@ -153,5 +184,5 @@ def _factory(cfg: DictConfig, part: str) -> partial:
     own = OmegaConf.merge(cfg.network, cfg[part].network)
     assert isinstance(own, DictConfig)
     require(own.get("match") is None, "network.match: is resolved by fit and params only; give network.width here")
-    net = partial(make, own, Network, "network", skip=("match",))
+    net = partial(build_network, own)
     return partial(make, cfg[part], base, part, skip=("network",), network=net)

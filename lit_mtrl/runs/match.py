@@ -49,6 +49,10 @@ def match_width(cfg: DictConfig) -> tuple[int, str] | None:
     target = cfg.network.get("match")
     if target is None:
         return None
+    needed = (
+        f"network.match={target}: {cfg.network._target_} has no argument 'width' to choose; name one so in its yaml"
+    )
+    require("width" in cfg.network, needed)
     sized = sized_part(cfg)
     require(
         "width" not in cfg[sized].network,

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import lightning
 
-from lit_mtrl.core.errors import require
+from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.training.agent import Agent
 
 
@@ -46,9 +46,17 @@ class Callback(lightning.Callback):
 
         metrics: numbers by name, such as ``eval/success``.
         frames: environment steps at which they were measured, summed over tasks: the x-axis.
+
+        Raises `ConfigError` for what is no number.
         """
+        numbers = {}
+        for name, value in metrics.items():
+            try:
+                numbers[name] = float(value)
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"{self.key}: log_metrics: {name}={value!r:.100}: a metric is a number") from error
         for logger in trainer.loggers:
-            logger.log_metrics(dict(metrics), step=frames)
+            logger.log_metrics(numbers, step=frames)
 
     def log_artifact(self, trainer: lightning.Trainer, path: Path, folder: str) -> None:
         """Send a file to every logger that takes files.

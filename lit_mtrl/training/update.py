@@ -9,6 +9,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from lit_mtrl.algos.base import Objective
+from lit_mtrl.core.errors import PAGE, ConfigError
 from lit_mtrl.core.ranks import Ranks
 from lit_mtrl.nets.tape import Tape
 from lit_mtrl.training.memory import GradientMemory
@@ -46,6 +47,7 @@ class ObjectiveUpdate:
         """Metrics of the step on ``batch [T, b]``, `report`'s; what the loss writes into the batch stays there."""
         out, losses, gramian = self.evaluate(batch)
         weights = self.weighting(losses, gramian)
+        self.require_one_per_task(weights, f"weighting.{self.objective.name}", self.weighting, "forward")
         norm = self.step((weights * out["loss"]).sum())
         self.teach_weighting(batch)
         return report(self.objective.name, out, losses, gramian, self.weighting, weights, norm)
@@ -58,8 +60,18 @@ class ObjectiveUpdate:
             out, gramian = self.evaluate_with_gramian(batch, self.weighting.shared_only)
         else:
             out, gramian = self.loss(batch), None
+        self.require_one_per_task(out["loss"], "algo", self.objective.loss, "the loss")
         losses = out["loss"].detach()
         return out, self.ranks.mean(losses) if self.weighting.reads_losses else losses, gramian
+
+    def require_one_per_task(self, numbers: object, key: str, whose: object, what: str) -> None:
+        """`ConfigError` unless ``numbers`` are a tensor ``[T]``; others would be broadcast, and trained on."""
+        shape = getattr(numbers, "shape", None)
+        if shape != (self.weighting.num_tasks,):
+            owner = getattr(whose, "__self__", whose)
+            gave = type(numbers).__name__ if shape is None else list(shape)
+            said = f"{key} ({type(owner).__name__}): {what} of '{self.objective.name}' is {gave}"
+            raise ConfigError(f"{said}; it must be [T] = [{self.weighting.num_tasks}], one number per task; see {PAGE}")
 
     def evaluate_with_gramian(self, batch: TensorDictBase, shared_only: bool = False) -> tuple[TensorDict, Tensor]:
         """What the loss returns, and the Gramian of its gradients; ``shared_only``: by parameters that tasks share."""

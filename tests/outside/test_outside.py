@@ -92,7 +92,7 @@ def test_collecting_processes_import_it() -> None:
         ("network._target_=their_pkg.gated.Gatd", "'their_pkg.gated' has no 'Gatd'"),
         (
             "network._target_=their_pkg.trace.Trace",
-            "is no class of lit_mtrl.nets.base.Network (see docs/your_method.md)",
+            "is no class of torch.nn.Module (see docs/your_method.md)",
         ),
         ("critic._target_=their_pkg.gated.Gated", "is no class of lit_mtrl.critics.base.Critic (see docs/your_met"),
     ],

@@ -36,8 +36,8 @@ class MyNetwork(nn.Module):
         task: ``[*batch]``, the task of each sample; None: x is ``[T, ..., in_dim]`` and row t belongs to task t, which
             is how batches come, and the fast one.
         """
-        # The layers of lit_mtrl.nets.layers know both layouts. In layers of your own: `task_rows` gives each sample the
-        # row of a table [T, n] that belongs to its task.
+        # The layers of lit_mtrl.nets.layers know both layouts. In layers of your own, `task_rows(table, x, task)` from
+        # there gives each sample the row of a parameter [T, n] that belongs to its task: x * task_rows(...).
         x = F.relu(self.first(x, task))
         for layer in self.rest:
             x = F.relu(layer(x))
