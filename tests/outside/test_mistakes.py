@@ -97,7 +97,7 @@ def test_a_network_that_needs_values_is_not_called_without() -> None:
 def test_a_size_that_the_experiment_sets() -> None:
     write("network", NETWORK.format(result="self.layer(x)"))
     said = refused(*DEBUG, "network=mine")
-    assert "network.width: set by the experiment, unknown to the network chosen" in said and "an argument 'width'" in said
+    assert "network.width: set by the experiment, unknown to the network chosen" in said and "~network.width" in said
     text = "defaults:\n  - debug\n  - override /network: mine\n"
     Path("conf/experiment").mkdir()
     Path("conf/experiment/ours.yaml").write_text(f"# @package _global_\n{text}")
