@@ -1,0 +1,213 @@
+"""Compiled steps of many environments: MuJoCo's functions called by address, on threads that take the next row each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, prange, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from lit_mtrl.envs.native.maths import at, clip, compiled, distance
+from lit_mtrl.envs.native.task import TARGET
+
+SUBSTEPS = 5
+STATE = 8191
+"""``mjSTATE_INTEGRATION``."""
+
+
+class Rows(NamedTuple):
+    """Everything that compiled code needs to know of N environments, row i of each array being of environment i.
+
+    functions: addresses of ``mj_step``, ``mj_forward`` and ``mj_setState``.
+    contacts: of `Layout`, in its order.
+    model, data: addresses.
+    fields: ``[N, 6]``, addresses of the mocap body's position and orientation, the controls, and the positions of hand,
+        right and left claw.
+    observe, evaluate: addresses of the task's functions.
+    low, high: ``[N, 3]``, of the mocap body.
+    scale: ``[N]``, metres per action, float32.
+    space_low, space_high: ``[N, 39]``, of the observation.
+    gather: ``[K, 3]``, address, count and place in ``values`` of what is read from the simulation.
+    touch: ``[M, 2]``, geom and place in ``values``.
+    ranges: ``[N, 4]``, first and last of ``gather`` and of ``touch``.
+    pads: ``[N, 2]``, geoms of the left and the right pad.
+    values: ``[N, V]``, what a task reads, see `lit_mtrl.envs.native.task`.
+    frame: ``[N, 2, 18]``, hand, gripper and objects now and a step ago.
+    obs: ``[N, 39]``, clipped, float64.
+    out: ``[N, 8]``, see `lit_mtrl.envs.native.task.OUT`.
+    """
+
+    functions: NDArray
+    contacts: NDArray
+    model: NDArray
+    data: NDArray
+    fields: NDArray
+    observe: NDArray
+    evaluate: NDArray
+    low: NDArray
+    high: NDArray
+    scale: NDArray
+    space_low: NDArray
+    space_high: NDArray
+    gather: NDArray
+    touch: NDArray
+    ranges: NDArray
+    pads: NDArray
+    values: NDArray
+    frame: NDArray
+    obs: NDArray
+    out: NDArray
+
+
+def _pointer(kind: types.Type):
+    """An intrinsic that takes an address as a pointer to ``kind``."""
+
+    @intrinsic
+    def pointer(context, address):
+        def generate(context, builder, signature, values):
+            return builder.inttoptr(values[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(kind)(types.int64), generate
+
+    return pointer
+
+
+doubles, words, ints = _pointer(types.float64), _pointer(types.int64), _pointer(types.int32)
+
+
+def _call(builder: ir.IRBuilder, values: list) -> None:
+    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * (len(values) - 1)).as_pointer()
+    builder.call(builder.inttoptr(values[0], kind), values[1:])
+
+
+@intrinsic
+def call2(context, function, a, b):
+    """Call the function at an address with two words."""
+
+    def generate(context, builder, signature, values):
+        _call(builder, values)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), generate
+
+
+@intrinsic
+def call4(context, function, a, b, c, d):
+    """Call the function at an address with four words."""
+
+    def generate(context, builder, signature, values):
+        _call(builder, values)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), generate
+
+
+@intrinsic
+def take(context, counter):
+    """Add one to ``counter[0]``, int64, and return what it was, in one step for all threads."""
+
+    def generate(context, builder, signature, values):
+        array = cgutils.create_struct_proxy(signature.args[0])(context, builder, values[0])
+        return builder.atomic_rmw("add", array.data, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(types.Array(types.int64, 1, "C")), generate
+
+
+@compiled
+def pressure(rows, i, geom, pad):
+    """The sum of the normal forces between two geoms."""
+    data = rows.data[i]
+    contacts, force = words(data + rows.contacts[1])[0], doubles(words(data + rows.contacts[2])[0])
+    total = 0.0
+    for _ in range(ints(data + rows.contacts[0])[0]):
+        pair, first = ints(contacts + rows.contacts[4]), ints(contacts + rows.contacts[5])[0]
+        if (pair[0] == geom or pair[1] == geom) and (pair[0] == pad or pair[1] == pad) and first >= 0:
+            total += force[first]
+        contacts += rows.contacts[3]
+    return total
+
+
+@compiled
+def move(rows, i, action):
+    """What the official ``step`` does to the simulation: the hand's target moves, the gripper is driven, time passes.
+
+    The displacement is in single precision, as the action is.
+    """
+    position, orientation, controls = doubles(rows.fields[i, 0]), doubles(rows.fields[i, 1]), doubles(rows.fields[i, 2])
+    for k in range(3):
+        moved = position[k] + np.float64(clip(action[k], np.float32(-1), np.float32(1)) * rows.scale[i])
+        position[k] = clip(moved, rows.low[i, k], rows.high[i, k])
+    for k in range(4):
+        orientation[k] = 1.0 - k % 2
+    controls[0], controls[1] = action[3], -action[3]
+    for _ in range(SUBSTEPS):
+        call2(rows.functions[0], rows.model[i], rows.data[i])
+    call2(rows.functions[1], rows.model[i], rows.data[i])
+
+
+@compiled
+def read(rows, i):
+    """Fill the row's ``values`` from the simulation."""
+    for g in range(rows.ranges[i, 0], rows.ranges[i, 1]):
+        source, place = doubles(rows.gather[g, 0]), rows.gather[g, 2]
+        for k in range(rows.gather[g, 1]):
+            rows.values[i, place + k] = source[k]
+    for g in range(rows.ranges[i, 2], rows.ranges[i, 3]):
+        geom = rows.touch[g, 0]
+        both = pressure(rows, i, geom, rows.pads[i, 0]) > 0 and pressure(rows, i, geom, rows.pads[i, 1]) > 0
+        rows.values[i, rows.touch[g, 1]] = 1.0 if both else 0.0
+
+
+@compiled
+def see(rows, i):
+    """The row's observation: hand, gripper and objects now and a step ago, the goal; clipped to its space."""
+    frame, obs = rows.frame[i], rows.obs[i]
+    frame[1] = frame[0]
+    hand, right, left = doubles(rows.fields[i, 3]), doubles(rows.fields[i, 4]), doubles(rows.fields[i, 5])
+    apart = distance(at(right, 0), at(left, 0)) / 0.1
+    for k in range(3):
+        frame[0, k] = hand[k]
+    frame[0, 3] = clip(apart, 0.0, 1.0)
+    frame[0, 4:] = 0.0
+    call2(rows.observe[i], rows.values[i].ctypes.data, frame[0, 4:].ctypes.data)
+    for k in range(18):
+        obs[k], obs[18 + k] = frame[0, k], frame[1, k]
+    for k in range(3):
+        obs[36 + k] = rows.values[i, TARGET + k]
+    for k in range(39):
+        obs[k] = clip(obs[k], rows.space_low[i, k], rows.space_high[i, k])
+
+
+@compiled
+def step_row(rows, i, action):
+    """A step of one environment; its observation is in ``rows.obs``, the rest in ``rows.out``.
+
+    action: ``[4]``, float32.
+    """
+    move(rows, i, action)
+    read(rows, i)
+    see(rows, i)
+    call4(
+        *(rows.evaluate[i], rows.obs[i].ctypes.data, action.ctypes.data),
+        *(rows.values[i].ctypes.data, rows.out[i].ctypes.data),
+    )
+
+
+@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+def step_rows(rows, order, actions, threads, counter):
+    """A step of all environments.
+
+    order: ``[N]``, int64, rows in the order in which threads take them: the slowest first.
+    actions: ``[N, 4]``, float32.
+    threads: how many; each takes the next row once it is free.
+    counter: ``[1]``, int64, zero.
+    """
+    for _ in prange(threads):
+        place = take(counter)
+        while place < len(order):
+            step_row(rows, order[place], actions[order[place]])
+            place = take(counter)
