@@ -113,26 +113,26 @@ class MetaWorldTask:
     """One official task class with a fixed table of goals."""
 
     def __init__(self, name: str, goals: NDArray, rewards: str):
-        self._env = _task_class(name)(reward_function_version=rewards)
-        self._env._set_task_called = True
-        self._env._freeze_rand_vec = True
-        self._env._partially_observable = False
-        self._env.__dict__.pop("sawyer_observation_space", None)  # cached while the goal was still hidden
-        self._env._set_task_inner()
+        self.official = _task_class(name)(reward_function_version=rewards)
+        self.official._set_task_called = True
+        self.official._freeze_rand_vec = True
+        self.official._partially_observable = False
+        self.official.__dict__.pop("sawyer_observation_space", None)  # cached while the goal was still hidden
+        self.official._set_task_inner()
         self._goals = goals
 
     def reset(self, goal: int) -> NDArray:
-        self._env._last_rand_vec = self._goals[goal]
+        self.official._last_rand_vec = self._goals[goal]
         # Survives Meta-World's own reset and would replay a stale observation for ever after one unstable step.
-        self._env._did_see_sim_exception = False
-        return self._env.reset()[0]
+        self.official._did_see_sim_exception = False
+        return self.official.reset()[0]
 
     def step(self, action: NDArray) -> tuple[NDArray, float, bool, bool]:
-        obs, reward, terminated, _, info = self._env.step(action)
+        obs, reward, terminated, _, info = self.official.step(action)
         return obs, float(reward), terminated, bool(info["success"])
 
     def close(self) -> None:
-        self._env.close()
+        self.official.close()
 
 
 def _task_class(name: str) -> type[SawyerXYZEnv]:

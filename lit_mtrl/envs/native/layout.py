@@ -20,6 +20,7 @@ MJ: Any = mujoco
 SEARCHED = 2**20
 """Bytes of ``mjData`` that are looked at."""
 FUNCTIONS = ("mj_step", "mj_forward", "mj_setState")
+"""What compiled code calls."""
 
 
 class LayoutError(RuntimeError):
@@ -39,13 +40,14 @@ class Layout(NamedTuple):
     efc_address: int
 
 
-def functions() -> dict[str, int]:
-    """Addresses of what compiled code calls in MuJoCo's library."""
+@functools.cache
+def functions() -> tuple[int, ...]:
+    """Addresses of `FUNCTIONS` in MuJoCo's library."""
     found = sorted(Path(mujoco.__file__).parent.glob("libmujoco.*"))
     if not found:
         raise LayoutError(f"mujoco {MJ.__version__} has no libmujoco beside its Python package")
     loaded = ctypes.CDLL(str(found[0]))
-    return {name: ctypes.cast(getattr(loaded, name), ctypes.c_void_p).value or 0 for name in FUNCTIONS}
+    return tuple(ctypes.cast(getattr(loaded, name), ctypes.c_void_p).value or 0 for name in FUNCTIONS)
 
 
 @functools.cache

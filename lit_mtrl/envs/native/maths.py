@@ -92,7 +92,7 @@ def gaussian(x, low, high, margin):
 
 @compiled
 def hamacher(a, b):
-    """a b / (a + b - a b), the Hamacher product of numbers in [0, 1]: an "and" that is 0 if one of them is."""
+    """A b / (a + b - a b), the Hamacher product of numbers in [0, 1]: an "and" that is 0 if one of them is."""
     denominator = a + b - (a * b)
     return (a * b) / denominator if denominator > 0 else 0.0
 

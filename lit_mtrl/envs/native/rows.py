@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from lit_mtrl.envs.native.layout import FUNCTIONS, functions, layout
+from lit_mtrl.envs.native.layout import MJ, functions, layout
 from lit_mtrl.envs.native.step import Rows
 from lit_mtrl.envs.native.task import OUT, SIZES
 
-POSITIONS = {"body": "body", "site": "site", "geom": "geom"}
+STATE = int(MJ.mjtState.mjSTATE_INTEGRATION)
+EDITED = ("body_pos", "body_quat", "site_pos")
+"""Arrays of the model that official resets change."""
 
 
 def module_of(task: str) -> Any:
@@ -57,10 +59,11 @@ def build(tasks: Sequence[str], envs: Sequence[Any]) -> tuple[Rows, list[list[tu
     width = max(sum(SIZES[entry.split()[0]] for entry in module.READS) for module in modules)
     space = [env.sawyer_observation_space for env in envs]
     rows = Rows(
-        functions=np.array([functions()[name] for name in FUNCTIONS]),
+        functions=np.array([*functions(), STATE]),
         contacts=np.array(layout()),
         model=np.array([env.model._address for env in envs]),
         data=np.array([env.data._address for env in envs]),
+        edited=np.array([[_array(getattr(env.model, name)) for name in EDITED] for env in envs]),
         fields=np.array([_fields(env.data) for env in envs]),
         observe=np.array([module.observe.address for module in modules]),
         evaluate=np.array([module.evaluate.address for module in modules]),
@@ -81,14 +84,6 @@ def build(tasks: Sequence[str], envs: Sequence[Any]) -> tuple[Rows, list[list[tu
     return rows, kept
 
 
-def keep(rows: Rows, i: int, env: Any, kept: Sequence[tuple[str, int]]) -> None:
-    """Take over what the reset of a row's official environment left."""
-    for name, place in kept:
-        value = np.asarray(getattr(env, name), np.float64).reshape(-1)
-        rows.values[i, place : place + len(value)] = value
-    rows.frame[i] = env._prev_obs
-
-
 def _inside(value: Any, data: Any) -> bool:
     """Whether an attribute is a view of the simulation's memory, and so changes as it does."""
     if not isinstance(value, np.ndarray):
@@ -100,3 +95,7 @@ def _inside(value: Any, data: Any) -> bool:
 def _fields(data: Any) -> list[int]:
     bodies = [data.body(name).xpos.ctypes.data for name in ("hand", "rightclaw", "leftclaw")]
     return [data.mocap_pos.ctypes.data, data.mocap_quat.ctypes.data, data.ctrl.ctypes.data, *bodies]
+
+
+def _array(array: np.ndarray) -> tuple[int, int]:
+    return array.ctypes.data, array.size

@@ -15,16 +15,16 @@ from lit_mtrl.envs.native.maths import at, clip, compiled, distance
 from lit_mtrl.envs.native.task import TARGET
 
 SUBSTEPS = 5
-STATE = 8191
-"""``mjSTATE_INTEGRATION``."""
 
 
 class Rows(NamedTuple):
     """Everything that compiled code needs to know of N environments, row i of each array being of environment i.
 
-    functions: addresses of ``mj_step``, ``mj_forward`` and ``mj_setState``.
+    functions: addresses of ``mj_step``, ``mj_forward`` and ``mj_setState``, and the number of MuJoCo's integration
+        state.
     contacts: of `Layout`, in its order.
     model, data: addresses.
+    edited: ``[N, 3, 2]``, address and count of the model's arrays that resets change.
     fields: ``[N, 6]``, addresses of the mocap body's position and orientation, the controls, and the positions of hand,
         right and left claw.
     observe, evaluate: addresses of the task's functions.
@@ -45,6 +45,7 @@ class Rows(NamedTuple):
     contacts: NDArray
     model: NDArray
     data: NDArray
+    edited: NDArray
     fields: NDArray
     observe: NDArray
     evaluate: NDArray
@@ -61,6 +62,23 @@ class Rows(NamedTuple):
     frame: NDArray
     obs: NDArray
     out: NDArray
+
+
+class Starts(NamedTuple):
+    """States that episodes begin from, as official resets left them; row s of each array is start s.
+
+    state: ``[S, n]``, MuJoCo's integration state.
+    model: ``[S, m]``, what the reset changed in the model.
+    values: ``[S, V]``, what a task reads.
+    frame: ``[S, 18]``, hand, gripper and objects.
+    obs: ``[S, 39]``, float32.
+    """
+
+    state: NDArray
+    model: NDArray
+    values: NDArray
+    frame: NDArray
+    obs: NDArray
 
 
 def _pointer(kind: types.Type):
@@ -198,16 +216,52 @@ def step_row(rows, i, action):
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def step_rows(rows, order, actions, threads, counter):
+def step_rows(rows, order, actions, obs, reward, success, threads, counter):
     """A step of all environments.
 
     order: ``[N]``, int64, rows in the order in which threads take them: the slowest first.
     actions: ``[N, 4]``, float32.
+    obs, reward, success: ``[N, 39]``, ``[N, 1]`` float32 and ``[N]`` bool; written.
     threads: how many; each takes the next row once it is free.
     counter: ``[1]``, int64, zero.
     """
     for _ in prange(threads):
         place = take(counter)
         while place < len(order):
-            step_row(rows, order[place], actions[order[place]])
+            i = order[place]
+            step_row(rows, i, actions[i])
+            for k in range(39):
+                obs[i, k] = rows.obs[i, k]
+            reward[i, 0], success[i] = rows.out[i, 0], rows.out[i, 1] > 0
             place = take(counter)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def restart(rows, todo, slots, starts, obs):
+    """Begin episodes from starts that are kept.
+
+    todo: ``[m]``, int64, the rows.
+    slots: ``[m]``, int64, where in ``starts``.
+    obs: ``[N, 39]``, float32; the rows' first observations are written.
+    """
+    for j in range(len(todo)):
+        i, slot = todo[j], slots[j]
+        copy_model(rows, i, starts.model[slot], False)
+        call4(rows.functions[2], rows.model[i], rows.data[i], starts.state[slot].ctypes.data, rows.functions[3])
+        rows.values[i] = starts.values[slot]
+        rows.frame[i, 0] = starts.frame[slot]
+        obs[i] = starts.obs[slot]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def copy_model(rows, i, numbers, away):
+    """The part of a row's model that resets change, to ``numbers`` if ``away``, else from there."""
+    place = 0
+    for g in range(rows.edited.shape[1]):
+        there = doubles(rows.edited[i, g, 0])
+        for k in range(rows.edited[i, g, 1]):
+            if away:
+                numbers[place] = there[k]
+            else:
+                there[k] = numbers[place]
+            place += 1

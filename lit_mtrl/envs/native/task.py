@@ -141,10 +141,12 @@ def multiply(a, b, single):
 
 @compiled
 def closing(action, effort):
-    """How far the action closes the gripper, as a share of ``effort`` and at most 1; in single precision, as the action
-    is.
+    """How far the action closes the gripper, as a share of ``effort`` and at most 1; and whether that is a number in
+    single precision: it is the action itself, not a bound of it.
     """
-    return np.float64(min(max(np.float32(0), action[3]), np.float32(effort)) / np.float32(effort))
+    if action[3] > 0 and action[3] <= effort:
+        return np.float64(action[3] / np.float32(effort)), True
+    return (1.0 if action[3] > 0 else 0.0), False
 
 
 @compiled
@@ -161,12 +163,14 @@ def cage_sides(v, y, start_y, radius, success):
 
 
 @compiled
-def grip(caging, closed):
+def grip(caging, action, effort):
     """Whether the gripper holds what it encloses, and whether that is a number in single precision: the Hamacher
-    product with ``closed`` of `closing` where ``caging`` is above 0.97, else 0.
+    product with `closing` where ``caging`` is above 0.97, else 0.
     """
-    single = caging > 0.97
-    return join(caging, closed if single else 0.0, single), single
+    if caging > 0.97:
+        closed, single = closing(action, effort)
+        return join(caging, closed, single), single
+    return 0.0, False
 
 
 @compiled
@@ -185,7 +189,7 @@ def cage(v, action, obj, radius, success, reach, xz, effort, density):
     caging_y = cage_sides(v, obj[1], first[1], radius, success)
     margin = norm2(first[0] - start[0], first[2] - start[2]) - xz
     caging = hamacher(caging_y, long_tail(norm2(tips[0] - obj[0], tips[2] - obj[2]), 0.0, xz, margin))
-    both, single = grip(caging, closing(action, effort))
+    both, single = grip(caging, action, effort)
     if density == 2:
         both = multiply(plus(both, caging, single), 0.5, single)
     elif density == 1:
