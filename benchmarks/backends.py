@@ -73,7 +73,7 @@ class OfficialSide:
 
     def __init__(self, name: str):
         self.name, self.episode = name, 0
-        self.env = MetaWorld([name], goals=1).make(0)._env
+        self.env = MetaWorld([name], goals=1).make_official(0).official
         self.env._freeze_rand_vec = False
         self.env._get_state_rand_vec = self._draw
         self._reset_model = self.env.reset_model

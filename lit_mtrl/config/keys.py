@@ -33,6 +33,7 @@ KEYS: dict[str, Kind] = {
     "env.horizon": Whole(low=0, high=1_000_000),
     "env.goals": Whole(low=1, high=10_000),
     "env.rewards": Choice(of=("v2", "v1")),
+    "env.engine": Choice(of=("native", "python")),
     "env.threads": Whole(low=0, high=1024),
     "env.kind": Choice(of=("constant", "observation", "delay", "action", "both", "endless")),
     "algo.name": Name(),

@@ -54,7 +54,7 @@ class EnvPool(MetaWorld):
         threads: int = 0,
         seed: int = 0,
     ):
-        super().__init__(tasks, horizon, goals, rewards, seed)
+        super().__init__(tasks, horizon, goals, rewards, seed=seed)
         require(
             importlib.util.find_spec("envpool") is not None,
             "env=envpool: EnvPool is not installed; pip install 'lit_mtrl[fast]', or use env=metaworld",

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lit_mtrl.core.errors import require
 from lit_mtrl.core.suggest import unknown
-from lit_mtrl.envs.base import Suite
+from lit_mtrl.envs.base import Suite, TaskEnv
 from lit_mtrl.envs.benchmarks import BENCHMARKS, MT50
 from lit_mtrl.envs.mujoco import import_mujoco
 
@@ -27,20 +27,38 @@ if TYPE_CHECKING:
     import gymnasium
     from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
+    from lit_mtrl.envs.vector import VectorEnv
+
 OFFICIAL_GOALS = 50
 MAX_HORIZON = 500
+ENGINES = ("native", "python")
 
 
 class MetaWorld(Suite):
     """A list of Meta-World tasks; see `lit_mtrl.envs.base.Suite`.
 
-    ``tasks``: names without the ``-v3``, in one-hot order. ``goals``: variations per task, drawn from at every reset; 1
-    is the fixed-goal setting. ``rewards``: ``v2`` or ``v1``. ``seed`` picks the goals.
+    tasks: names without the ``-v3``, in one-hot order.
+    horizon: steps of an episode, at most 500.
+    goals: variations per task, drawn from at every reset; 1 is the fixed-goal setting.
+    rewards: ``v2`` or ``v1``.
+    engine: ``python``, the official ``step``; ``native``, the same in compiled code (`lit_mtrl.envs.native`), with
+        equal results and several times as fast. v1 rewards are the official code's in any case.
+    threads: that step compiled environments in each process; 0 chooses.
+    seed: picks the goals.
     """
 
     obs_dim, action_dim = 39, 4
 
-    def __init__(self, tasks: Sequence[str], horizon: int = 500, goals: int = 50, rewards: str = "v2", seed: int = 0):
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        horizon: int = 500,
+        goals: int = 50,
+        rewards: str = "v2",
+        engine: Literal["native", "python"] = "python",
+        threads: int = 0,
+        seed: int = 0,
+    ):
         tasks = [task.removesuffix("-v3") for task in tasks]
         for task in tasks:
             require(task in MT50, unknown("benchmark.tasks", task, MT50))
@@ -54,7 +72,10 @@ class MetaWorld(Suite):
         )
         require(goals > 0, f"env.goals={goals}: at least one goal is needed")
         require(rewards in ("v1", "v2"), unknown("env.rewards", rewards, ["v1", "v2"]))
+        require(engine in ENGINES, unknown("env.engine", engine, ENGINES))
+        require(threads >= 0, f"env.threads={threads}: threads that step environments; 0 chooses")
         self.tasks, self.horizon, self.num_goals, self.rewards, self.seed = tasks, horizon, goals, rewards, seed
+        self.engine, self.threads = engine, threads
         self._goals: list[NDArray] | None = None
 
     def draw_goals(self) -> list[NDArray]:
@@ -67,8 +88,33 @@ class MetaWorld(Suite):
         self.draw_goals()  # once here, not in every process that gets the suite
         return dict(self.__dict__)
 
-    def make(self, task: int) -> MetaWorldTask:
+    def make(self, task: int) -> TaskEnv:
+        official = self.make_official(task)
+        if not self.native():
+            return official
+        from lit_mtrl.envs.native.vector import NativeTask
+
+        return NativeTask(self.tasks[task], official)
+
+    def make_official(self, task: int) -> MetaWorldTask:
+        """The environment of task index ``task``, stepped by the official code."""
         return MetaWorldTask(self.tasks[task], self.draw_goals()[task], self.rewards)
+
+    def native(self) -> bool:
+        """Whether steps are compiled: asked for, and possible here."""
+        if self.engine == "python" or self.rewards == "v1":
+            return False
+        import_mujoco()
+        from lit_mtrl.envs.native import possible
+
+        return possible()
+
+    def vector_class(self) -> type[VectorEnv] | None:
+        if not self.native():
+            return None
+        from lit_mtrl.envs.native.vector import NativeVector
+
+        return NativeVector
 
     def official_vector(self, in_processes: bool) -> gymnasium.vector.VectorEnv:
         """The same tasks behind Meta-World's own wrappers, one environment per task, as ``gym.make_vec`` builds

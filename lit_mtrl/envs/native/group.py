@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lit_mtrl.envs.native.rows import STATE, build
-from lit_mtrl.envs.native.step import Starts, copy_model, restart, step_rows
+from lit_mtrl.envs.native.step import Starts, copy_model, restart, step_next, step_row, step_rows
 
 if TYPE_CHECKING:
     from lit_mtrl.envs.metaworld import MetaWorldTask
@@ -66,7 +66,20 @@ class Group:
         success: ``[N]``, bool.
         """
         self._counter[0] = 0
-        step_rows(self.rows, self._order, actions, obs, reward, success, self.threads, self._counter)
+        work = (self.rows, self._order, actions, obs, reward, success, self._counter)
+        if self.threads == 1:
+            step_next(*work)
+        else:
+            step_rows(*work, self.threads)
+
+    def step(self, action: NDArray) -> tuple[NDArray, float, bool]:
+        """Observation ``[39]``, float64, reward and success after a step of the first row.
+
+        action: ``[4]``, float32.
+        """
+        step_row(self.rows, 0, action)
+        out = self.rows.out[0]
+        return self.rows.obs[0].copy(), float(out[0]), bool(out[1])
 
     def close(self) -> None:
         """End the official environments."""

@@ -24,7 +24,7 @@ FUNCTIONS = ("mj_step", "mj_forward", "mj_setState")
 
 
 class LayoutError(RuntimeError):
-    """This MuJoCo cannot be stepped from compiled code."""
+    """The installed MuJoCo cannot be stepped from compiled code."""
 
 
 class Layout(NamedTuple):

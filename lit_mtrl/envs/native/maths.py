@@ -7,12 +7,7 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
-compiled = njit(cache=True, error_model="numpy")
-"""A function for compiled code; division by zero is infinite, as NumPy's."""
-
-Point = tuple[float, float, float]
+from lit_mtrl.envs.native.cache import compiled
 
 
 @compiled
@@ -23,11 +18,13 @@ def at(values, k):
 
 @compiled
 def add(a, b):
+    """The sum of two points."""
     return a[0] + b[0], a[1] + b[1], a[2] + b[2]
 
 
 @compiled
 def sub(a, b):
+    """Their difference."""
     return a[0] - b[0], a[1] - b[1], a[2] - b[2]
 
 
@@ -39,16 +36,19 @@ def times(a, b):
 
 @compiled
 def norm(a):
+    """Its length."""
     return math.sqrt(a[0] * a[0] + a[1] * a[1] + a[2] * a[2])
 
 
 @compiled
 def norm2(x, y):
+    """The length of a vector in the plane."""
     return math.sqrt(x * x + y * y)
 
 
 @compiled
 def distance(a, b):
+    """How far apart they are."""
     return norm(sub(a, b))
 
 

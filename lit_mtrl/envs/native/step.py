@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from lit_mtrl.envs.native.maths import at, clip, compiled, distance
+from lit_mtrl.envs.native.cache import compiled, threaded
+from lit_mtrl.envs.native.maths import at, clip, distance
 from lit_mtrl.envs.native.task import TARGET
 
 SUBSTEPS = 5
@@ -215,28 +216,34 @@ def step_row(rows, i, action):
     )
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def step_rows(rows, order, actions, obs, reward, success, threads, counter):
+@compiled
+def step_next(rows, order, actions, obs, reward, success, counter):
+    """Step the next row that nobody has taken yet, until none is left."""
+    place = take(counter)
+    while place < len(order):
+        i = order[place]
+        step_row(rows, i, actions[i])
+        for k in range(39):
+            obs[i, k] = rows.obs[i, k]
+        reward[i, 0], success[i] = rows.out[i, 0], rows.out[i, 1] > 0
+        place = take(counter)
+
+
+@threaded
+def step_rows(rows, order, actions, obs, reward, success, counter, threads):
     """A step of all environments.
 
     order: ``[N]``, int64, rows in the order in which threads take them: the slowest first.
     actions: ``[N, 4]``, float32.
     obs, reward, success: ``[N, 39]``, ``[N, 1]`` float32 and ``[N]`` bool; written.
-    threads: how many; each takes the next row once it is free.
     counter: ``[1]``, int64, zero.
+    threads: how many; each takes the next row once it is free.
     """
     for _ in prange(threads):
-        place = take(counter)
-        while place < len(order):
-            i = order[place]
-            step_row(rows, i, actions[i])
-            for k in range(39):
-                obs[i, k] = rows.obs[i, k]
-            reward[i, 0], success[i] = rows.out[i, 0], rows.out[i, 1] > 0
-            place = take(counter)
+        step_next(rows, order, actions, obs, reward, success, counter)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def restart(rows, todo, slots, starts, obs):
     """Begin episodes from starts that are kept.
 
@@ -253,7 +260,7 @@ def restart(rows, todo, slots, starts, obs):
         obs[i] = starts.obs[slot]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def copy_model(rows, i, numbers, away):
     """The part of a row's model that resets change, to ``numbers`` if ``away``, else from there."""
     place = 0

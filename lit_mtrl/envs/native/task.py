@@ -12,6 +12,9 @@ when it meets a float64 scalar or array). So wherever the official reward has us
 to single precision, until a float64 scalar comes in. `closing` begins it, `cage` returns whether it has begun, and
 `join`, `plus` and `multiply` go on with it.
 
+What a task keeps from step to step lies in ``v``, too: a ``start`` read stays as the reset left it until ``evaluate``
+writes to it.
+
 ``v`` are numbers of the simulation and of the official object, read after the physics of a step. First those of every
 task, at ``RIGHT`` to ``INIT_TCP``; then those of its ``READS``, at the places that `reads` returns.
 """
@@ -19,9 +22,10 @@ task, at ``RIGHT`` to ``INIT_TCP``; then those of its ``READS``, at the places t
 from __future__ import annotations
 
 import numpy as np
-from numba import cfunc, types
+from numba import types
 
-from lit_mtrl.envs.native.maths import add, at, compiled, distance, hamacher, long_tail, norm2
+from lit_mtrl.envs.native.cache import compiled, pointed
+from lit_mtrl.envs.native.maths import add, at, distance, hamacher, long_tail, norm2
 
 SIZES = {
     "body": 3,
@@ -36,10 +40,10 @@ SIZES = {
     "start": 3,
     "start_number": 1,
 }
-"""How many numbers each kind of read gives. ``body``, ``site``, ``geom``: positions in the world; ``_quaternion`` (w, x,
-y, z) and ``_matrix`` (row by row): orientations; ``joint``: its position; ``touching``: 1 if both fingers press on the
-geom, else 0; ``start``: a point among the official object's attributes, as its reset leaves it; ``start_number``: a
-number among them."""
+"""How many numbers each kind of read gives. ``body``, ``site``, ``geom``: positions in the world; ``_quaternion``
+(w, x, y, z) and ``_matrix`` (row by row): orientations; ``joint``: its position; ``touching``: 1 if both fingers press
+on the geom, else 0; ``start``: a point among the official object's attributes, as its reset leaves it;
+``start_number``: a number among them."""
 
 EVERY = (
     "site rightEndEffector",
@@ -67,8 +71,8 @@ OUT = (
 """What `report` writes."""
 
 _numbers, _action = types.CPointer(types.float64), types.CPointer(types.float32)
-observer = cfunc(types.void(_numbers, _numbers), cache=True, error_model="numpy")
-evaluator = cfunc(types.void(_numbers, _action, _numbers, _numbers), cache=True, error_model="numpy")
+observer = pointed(types.void(_numbers, _numbers))
+evaluator = pointed(types.void(_numbers, _action, _numbers, _numbers))
 
 
 def reads(*names: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
@@ -144,7 +148,7 @@ def closing(action, effort):
     """How far the action closes the gripper, as a share of ``effort`` and at most 1; and whether that is a number in
     single precision: it is the action itself, not a bound of it.
     """
-    if action[3] > 0 and action[3] <= effort:
+    if action[3] > 0 and action[3] <= np.float32(effort):
         return np.float64(action[3] / np.float32(effort)), True
     return (1.0 if action[3] > 0 else 0.0), False
 
@@ -154,7 +158,7 @@ def cage_sides(v, y, start_y, radius, success):
     """How well the two pads stand on both sides of the object at ``y``, in [0, 1].
 
     Each pad's distance d from the object along y is to lie in [``radius``, ``success``]; outside, long-tailed with the
-    margin \|d0 - success\|, where d0 is its distance from where the object was first.
+    margin |d0 - success|, where d0 is its distance from where the object was first.
     """
     sides = (v[LEFT_PAD + 1], v[RIGHT_PAD + 1])
     left = long_tail(abs(sides[0] - y), radius, success, abs(abs(sides[0] - start_y) - success))
