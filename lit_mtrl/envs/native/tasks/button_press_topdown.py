@@ -1,8 +1,8 @@
 """button-press-topdown: press the button on top of a box down into it.
 
 With t the distance of the finger tips from the button, d that of the button from the goal along z, R the long tail of t
-within 1 cm, P the long tail of d within 5 mm, and O the opening of the gripper, in [0, 1]: reward 5 (1 - O & R), and
-for t <= 3 cm 5 P more. Success is d <= 2.4 cm. & is the Hamacher product.
+within 1 cm, P the long tail of d within 5 mm, and O the opening of the gripper, in [0, 1]: reward 5 ((1 - O) & R),
+and for t <= 3 cm 5 P more. Success is d <= 2.4 cm. & is the Hamacher product.
 """
 
 from __future__ import annotations
