@@ -5,9 +5,10 @@ Use, from the repository's root:
     python tools/lock.py --upgrade          takes the newest ones; needs uv from PyPI
 
 Reads requirements.txt and the extras below from pyproject.toml; the result holds for Linux and every Python that
-    pyproject.toml allows: requirements.lock        all packages but PyTorch requirements-cuda.lock   PyTorch from PyPI,
-    with NVIDIA's libraries requirements-cpu.lock    PyTorch for CPUs from the project's own page, since PyPI has no
-    such wheels
+pyproject.toml allows:
+    requirements.lock        all packages but PyTorch
+    requirements-cuda.lock   PyTorch from PyPI, with NVIDIA's libraries
+    requirements-cpu.lock    PyTorch for CPUs from the project's own page, since PyPI has no such wheels
 The first is installed after one of the others, all with `pip install --no-deps --require-hashes`.
 """
 

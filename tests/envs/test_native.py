@@ -122,7 +122,7 @@ def test_one_task_as_evaluation_plays_it() -> None:
     for goal in (1, 4, 1):
         obs = python.reset(goal)
         assert np.array_equal(ours.reset(goal), obs.astype(np.float32))
-        for _ in range(60):
+        for _ in range(120):
             action = act("expert", policy, obs, np.random.default_rng(0))
             obs, reward, _, success = python.step(action)
             seen, gained, ended, succeeded = ours.step(action)

@@ -31,7 +31,6 @@ class Group:
         for env in envs:
             env.reset(0)
         self.rows, self._kept = build(tasks, [env.official for env in envs])
-        self._order = np.arange(len(envs))
         self._counter = np.zeros(1, np.int64)
         self._slots: dict[tuple[str, int], int] = {}
         sizes = [mujoco.mj_stateSize(env.official.model, STATE) for env in envs]  # pyright: ignore
@@ -66,7 +65,7 @@ class Group:
         success: ``[N]``, bool.
         """
         self._counter[0] = 0
-        work = (self.rows, self._order, actions, obs, reward, success, self._counter)
+        work = (self.rows, actions, obs, reward, success, self._counter)
         if self.threads == 1:
             step_next(*work)
         else:

@@ -217,30 +217,28 @@ def step_row(rows, i, action):
 
 
 @compiled
-def step_next(rows, order, actions, obs, reward, success, counter):
+def step_next(rows, actions, obs, reward, success, counter):
     """Step the next row that nobody has taken yet, until none is left."""
-    place = take(counter)
-    while place < len(order):
-        i = order[place]
+    i = take(counter)
+    while i < len(rows.model):
         step_row(rows, i, actions[i])
         for k in range(39):
             obs[i, k] = rows.obs[i, k]
         reward[i, 0], success[i] = rows.out[i, 0], rows.out[i, 1] > 0
-        place = take(counter)
+        i = take(counter)
 
 
 @threaded
-def step_rows(rows, order, actions, obs, reward, success, counter, threads):
+def step_rows(rows, actions, obs, reward, success, counter, threads):
     """A step of all environments.
 
-    order: ``[N]``, int64, rows in the order in which threads take them: the slowest first.
     actions: ``[N, 4]``, float32.
     obs, reward, success: ``[N, 39]``, ``[N, 1]`` float32 and ``[N]`` bool; written.
     counter: ``[1]``, int64, zero.
     threads: how many; each takes the next row once it is free.
     """
     for _ in prange(threads):
-        step_next(rows, order, actions, obs, reward, success, counter)
+        step_next(rows, actions, obs, reward, success, counter)
 
 
 @compiled
