@@ -171,9 +171,9 @@ def _physics(suite: MetaWorld, owned: list[int]) -> Callable[[int], None]:
     rng = np.random.default_rng(0)
     bodies: list[tuple[Any, Any, NDArray, NDArray]] = []
     for task in owned:
-        env = suite.make(task)
+        env = suite.make_official(task)
         env.reset(0)
-        inner = env._env
+        inner = env.official
         bodies.append((inner.model, inner.data, inner.mocap_low, inner.mocap_high))
 
     def steps(n: int) -> None:

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from numba import cfunc, config, njit
+from numba import cfunc, njit
+from numba.core import config as numba_config
 
 log = logging.getLogger("lit_mtrl")
 
@@ -43,6 +44,7 @@ def folder() -> str | None:
 @contextlib.contextmanager
 def _kept() -> Iterator[bool]:
     """Numba's setting while a function is declared, which is when it looks where to keep it."""
+    config: Any = numba_config
     path, before = folder(), config.CACHE_DIR
     config.CACHE_DIR = path or before
     try:

@@ -91,7 +91,7 @@ def _length(states: Sequence[Any], name: str, before: int) -> int:
     """Bytes to a number that stands before the pointers."""
     found = []
     for data in states:
-        words = np.frombuffer((ctypes.c_char * before).from_address(data._address), np.int32)
+        words = np.frombuffer(memoryview((ctypes.c_char * before).from_address(data._address)), np.int32)
         found.append({4 * int(place) for place in np.flatnonzero(words == getattr(data, name))})
     return _only(set.intersection(*found))
 

@@ -46,7 +46,7 @@ def build(tasks: Sequence[str], envs: Sequence[Any]) -> tuple[Rows, list[list[tu
             if kind == "touching":
                 touch.append((env.model.geom(name).id, place))
             elif kind.startswith("start"):
-                value = getattr(env, name, None)
+                value: Any = getattr(env, name, None)
                 if _inside(value, env.data):
                     gather.append((value.ctypes.data, SIZES[kind], place))
                 elif value is not None:

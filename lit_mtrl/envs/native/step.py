@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import prange, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import prange
 from numpy.typing import NDArray
 
 from lit_mtrl.envs.native.cache import compiled, threaded
 from lit_mtrl.envs.native.maths import at, clip, distance
+from lit_mtrl.envs.native.pointers import call2, call4, doubles, ints, take, words
 from lit_mtrl.envs.native.task import TARGET
 
 SUBSTEPS = 5
@@ -80,60 +78,6 @@ class Starts(NamedTuple):
     values: NDArray
     frame: NDArray
     obs: NDArray
-
-
-def _pointer(kind: types.Type):
-    """An intrinsic that takes an address as a pointer to ``kind``."""
-
-    @intrinsic
-    def pointer(context, address):
-        def generate(context, builder, signature, values):
-            return builder.inttoptr(values[0], context.get_value_type(signature.return_type))
-
-        return types.CPointer(kind)(types.int64), generate
-
-    return pointer
-
-
-doubles, words, ints = _pointer(types.float64), _pointer(types.int64), _pointer(types.int32)
-
-
-def _call(builder: ir.IRBuilder, values: list) -> None:
-    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * (len(values) - 1)).as_pointer()
-    builder.call(builder.inttoptr(values[0], kind), values[1:])
-
-
-@intrinsic
-def call2(context, function, a, b):
-    """Call the function at an address with two words."""
-
-    def generate(context, builder, signature, values):
-        _call(builder, values)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 3), generate
-
-
-@intrinsic
-def call4(context, function, a, b, c, d):
-    """Call the function at an address with four words."""
-
-    def generate(context, builder, signature, values):
-        _call(builder, values)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 5), generate
-
-
-@intrinsic
-def take(context, counter):
-    """Add one to ``counter[0]``, int64, and return what it was, in one step for all threads."""
-
-    def generate(context, builder, signature, values):
-        array = cgutils.create_struct_proxy(signature.args[0])(context, builder, values[0])
-        return builder.atomic_rmw("add", array.data, ir.Constant(ir.IntType(64), 1), "monotonic")
-
-    return types.int64(types.Array(types.int64, 1, "C")), generate
 
 
 @compiled

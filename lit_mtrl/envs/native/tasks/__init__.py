@@ -1,0 +1,1 @@
+"""A file for each task: what it reads, what it observes, and what it rewards."""
