@@ -17,6 +17,7 @@ from lit_mtrl.config.kinds import Choice, Folder, Kind, Name, Number, Numbers, S
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.core.text import shown
 from lit_mtrl.data.placement import DEVICES
+from lit_mtrl.envs.metaworld import ENGINES
 from lit_mtrl.envs.probes import KINDS
 from lit_mtrl.nets import care, film, layers, paco
 from lit_mtrl.training.modes import MODES, PRECISIONS
@@ -129,6 +130,7 @@ def keys(tree: Any, group: str) -> list[tuple[str, Any]]:
 
 CHOICES = {
     "env.kind": KINDS,
+    "env.engine": ENGINES,
     "network.task_input": layers.TASK_INPUTS,
     "network.heads": layers.HEADS,
     "network.context": care.CONTEXTS,
