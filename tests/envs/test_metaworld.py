@@ -211,7 +211,7 @@ def test_an_unstable_simulation_is_forgotten_too() -> None:
     played, fresh = suite.make(0), suite.make(0)
     played.reset(1)
     played.step(np.ones(4, np.float32))
-    played._env._did_see_sim_exception = True
+    played.official._did_see_sim_exception = True
     stale = played.step(np.ones(4, np.float32))
     assert stale[1:] == (0.0, False, False)
     for env in (played, fresh):
@@ -223,7 +223,7 @@ def test_an_unstable_simulation_is_forgotten_too() -> None:
 def test_the_goal_is_visible() -> None:
     env = MetaWorld(["reach"]).make(0)
     obs, after = env.reset(0), env.step(np.zeros(4, np.float32))[0]
-    assert np.array_equal(obs[-3:], env._env._target_pos) and np.array_equal(after[-3:], obs[-3:]) and obs[-3:].all()
+    assert np.array_equal(obs[-3:], env.official._target_pos) and np.array_equal(after[-3:], obs[-3:]) and obs[-3:].all()
 
 
 def test_it_travels_and_names_itself() -> None:
