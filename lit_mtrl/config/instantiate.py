@@ -19,7 +19,7 @@ from lit_mtrl.config.contract import (
     require_base_constructor,
     require_methods,
 )
-from lit_mtrl.config.trust import OURS
+from lit_mtrl.config.trust import OURS, missing
 from lit_mtrl.core.errors import PAGE, ConfigError, require
 
 T = TypeVar("T")
@@ -93,8 +93,7 @@ def _imported(module: str, where: str) -> Any:
         parent, _, leaf = module.rpartition(".")
         if parent:
             raise ConfigError(f"{where}: cannot be imported ('{parent}' has no '{leaf}')") from error
-        remedy = "start where it lies, or add the folder beside it by --config-dir, or its own to PYTHONPATH"
-        raise ConfigError(f"{where}: cannot be imported (there is no module '{module}'); {remedy}") from error
+        raise ConfigError(f"{where}: {missing(module)}") from error
     except Exception as error:  # whatever happens while a module is imported
         raise ConfigError(f"{where}: cannot be imported ({_reason(error)})") from error
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_mtrl.config.folders import own_places
-from lit_mtrl.core.errors import require
+from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.text import shown
 
 TRUST = "LIT_MTRL_TRUST"
@@ -56,13 +56,20 @@ def require_trusted(tree: Any, own: Collection[str] | None = None, folders: Sequ
         dotted = isinstance(name, str) and DOTTED.fullmatch(name)
         require(bool(dotted), f"{key}={shown(name)}: give a class by its dotted name, such as my_pkg.my_module.MyClass")
         top = name.split(".")[0]
-        if top not in given and (own is None or key in own) and find_spec(top) is None:
-            continue  # there is nothing to trust; that it is missing is said when it is imported
+        mine = own is None or key in own
+        if top not in given and mine and find_spec(top) is None:  # there is nothing to trust
+            raise ConfigError(f"{key}={shown(name)}: {missing(top)}")
         require(
-            top in given or ((own is None or key in own) and _is_own(top, folders)),
+            top in given or (mine and _is_own(top, folders)),
             f"{key}={shown(name)}: code of '{top}' does not run because a configuration names it;"
             f" if you know and trust that code, add --trust {top}",
         )
+
+
+def missing(module: str) -> str:
+    """What to say of a module that does not exist."""
+    remedy = "start where it lies, or add the folder beside it by --config-dir, or its own to PYTHONPATH"
+    return f"cannot be imported (there is no module '{module}'); {remedy}"
 
 
 def _targets(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import itertools
 import os
@@ -162,11 +163,15 @@ def denied(path: Path) -> str | None:
     mode = os.W_OK | (os.X_OK if place.is_dir() else 0)
     if place != path.absolute() and os.path.exists(place) and not place.is_dir():
         return f"{place} is not a folder"
+    before = place.stat()
     if os.access(place, mode, effective_ids=os.access in os.supports_effective_ids):
         return None
+    after = place.stat()
+    if (before.st_ino, before.st_ctime_ns) != (after.st_ino, after.st_ctime_ns):  # what was asked about may be neither
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(place))
     if os.statvfs(place).f_flag & os.ST_RDONLY:
         return f"{place} is on a file system that is mounted read-only; mount it writable"
-    owner, user = place.stat().st_uid, os.geteuid()
+    owner, user = after.st_uid, os.geteuid()
     if owner == user:
         return f"{place} is not writable for its owner, uid {user}; `chmod -R u+rwX {place}`"
     # Its owner may want to keep a folder that is only on the way.

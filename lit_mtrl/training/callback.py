@@ -52,7 +52,7 @@ class Callback(lightning.Callback):
         numbers = {}
         for name, value in metrics.items():
             try:
-                numbers[name] = float(value)
+                numbers[name] = value if isinstance(value, int) else float(value)
             except (TypeError, ValueError) as error:
                 raise ConfigError(f"{self.key}: log_metrics: {name}={value!r:.100}: a metric is a number") from error
         for logger in trainer.loggers:

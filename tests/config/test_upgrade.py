@@ -57,8 +57,9 @@ def test_recorded_runs_can_be_repeated(path: Path) -> None:
     old = yaml.safe_load(path.read_text())
     with trusting(["results"]):
         cfg = compose([str(path)], [])
-    assert cfg.collector.copies == old["env"]["copies"] and not {"copies", "stagger"} & cfg.env.keys()
-    assert cfg.collector.stagger == old["env"].get("stagger", False)
+    said = {**old["collector"], **old["env"]}  # of older versions in env
+    assert cfg.collector.copies == said["copies"] and not {"copies", "stagger"} & cfg.env.keys()
+    assert cfg.collector.stagger == said.get("stagger", False)
     assert cfg.replay._target_ == "lit_mtrl.data.replay.PerTaskReplay"
     assert cfg.replay.capacity == old["replay"]["capacity"]
 

@@ -223,7 +223,9 @@ def test_an_unstable_simulation_is_forgotten_too() -> None:
 def test_the_goal_is_visible() -> None:
     env = MetaWorld(["reach"]).make(0)
     obs, after = env.reset(0), env.step(np.zeros(4, np.float32))[0]
-    assert np.array_equal(obs[-3:], env.official._target_pos) and np.array_equal(after[-3:], obs[-3:]) and obs[-3:].all()
+    assert (
+        np.array_equal(obs[-3:], env.official._target_pos) and np.array_equal(after[-3:], obs[-3:]) and obs[-3:].all()
+    )
 
 
 def test_it_travels_and_names_itself() -> None:
