@@ -174,15 +174,16 @@ def test_episodes_are_the_official_ones(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MT50)
 def test_every_task_starts_as_the_official_one(name: str) -> None:
-    """Resets, also after other episodes: object, goal and hand within 5e-3 (the engines differ), and far from the next
-    episode's.
+    """Resets, also after other episodes: object, goal and hand within 5e-3 (the engines differ). Not the object in two
+    tasks: the official reset shows window-close's handle before it is moved, and lets disassemble's nut turn.
     """
     from benchmarks.backends import OfficialSide, PoolSide
 
     pool, official, rng = PoolSide(name), OfficialSide(name), np.random.default_rng(0)
     for _ in range(4):
         ours, theirs = pool.reset(), official.reset()
-        assert np.abs(ours - theirs)[[0, 1, 2, 4, 5, 6, 36, 37, 38]].max() < 5e-3
+        seen = [0, 1, 2, 36, 37, 38] + ([] if name in ("window-close", "disassemble") else [4, 5, 6])
+        assert np.abs(ours - theirs)[seen].max() < 5e-3
         for action in rng.uniform(-1, 1, (100, 4)).astype(np.float32):
             pool.step(action)
             official.step(action)
