@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -20,18 +23,26 @@ def weighting(request: pytest.FixtureRequest) -> Weighting:
     return make_weighting(request.param, T)
 
 
+@contextmanager
+def synchronising_fails() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch says once that the mode is a prototype
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def test_updates_do_not_synchronise(weighting: Weighting) -> None:
     sac = make_sac().cuda()
     engine = Engine(sac, {"critic": weighting.cuda(), "actor": copy.deepcopy(weighting).cuda()})
     batches = [make_batch(seed).cuda() for seed in range(3)]
     engine.update(batches[0])  # libraries start up
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with synchronising_fails():
         for batch in batches:
             engine.update(batch)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert all(p.isfinite().all() for p in sac.parameters())
 
 
