@@ -12,9 +12,8 @@ bench     `bench` of ``mt10_mtmhsac_fast`` at width 400: at most 0.5 ms an updat
 training  `fit` of ``mt10_mtmhsac_fast``: success at 1M and 2M frames within 0.1 of McLean et al. (2025), for widths
           1024 and 256
 
-What is trained is ``mt10_mtmhsac`` number for number, but for two things: EnvPool steps the environments of training,
-and the policy that acts is one iteration older, since collection is beside the updates. Evaluation is on the official
-environments. The published figures are of ten seeds, ours means of ``--seeds``.
+What is trained is ``mt10_mtmhsac`` number for number, but for one thing: the policy that acts is one iteration older,
+since collection is beside the updates. The published figures are of ten seeds, ours means of ``--seeds``.
 
 It may be cut off at any time and called again: ``gpu.json`` is written after every part, and the next call does what is
 missing. Runs are continued from the checkpoints in ``outputs/gpu``. Every part is a process of its own, with its output
@@ -253,8 +252,7 @@ def _check(args: argparse.Namespace, size: Size) -> None:
     require(min(args.widths) > 0, f"--widths {min(args.widths)}: networks have one unit or more")
     whole = args.frames > 0 and args.frames % size.epoch_frames == 0
     require(whole, f"--frames {args.frames}: give a multiple of {size.epoch_frames:,}, as checkpoints are so far apart")
-    for module, extra in (("envpool", "fast"), ("xdist", "dev")):
-        require(find_spec(module) is not None, f"{module} is not installed: pip install 'lit_mtrl[{extra}]'")
+    require(find_spec("xdist") is not None, "xdist is not installed: pip install 'lit_mtrl[dev]'")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,14 +1,11 @@
-"""Environments stepped without TorchRL, replay or learner: what collection is compared with. Actions are random.
-
-`Cores` steps a suite's own environments, the tasks split over processes as `TaskCollector` splits them; `Pools` steps
-EnvPool.
+"""Environments stepped without TorchRL, replay or learner, the tasks split over processes as `TaskCollector` splits
+them: what collection is compared with. Actions are random.
 """
 
 from __future__ import annotations
 
 import copy
 import multiprocessing
-import os
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
@@ -20,6 +17,7 @@ from numpy.typing import NDArray
 from lit_mtrl.core.processes import die_with_parent
 from lit_mtrl.envs.base import Suite, TaskEnv
 from lit_mtrl.envs.metaworld import MetaWorld
+from lit_mtrl.envs.vector import vector_env
 from lit_mtrl.policies.base import Policy
 
 FRAME_SKIP = 5
@@ -27,10 +25,11 @@ FRAME_SKIP = 5
 
 
 class Cores:
-    """Processes on one thread each, that own some of the tasks and do what they are asked, all at once.
+    """Processes that own some of the tasks and do what they are asked, all at once; PyTorch has one thread in each.
 
-    ``run("environment", n)`` makes n steps in every environment, ``"physics"`` (Meta-World only) the physics of as
-    many, ``"policy"`` n forward passes of ``actor`` on the observations of the process' environments.
+    ``run("environment", n)`` makes n steps in every environment, together where the suite has something that steps many
+    (`Suite.vector_class`), ``"physics"`` (Meta-World only) the physics of as many, one by one, ``"policy"`` n forward
+    passes of ``actor`` on the observations of the process' environments.
     """
 
     def __init__(self, suite: Suite, workers: int, copies: int = 1, actor: Policy | None = None):
@@ -40,9 +39,9 @@ class Cores:
         self._pipes: list[Connection] = []
         self._processes: list[Any] = []
         for w in range(workers):
-            owned = [task for task in range(w * tasks // workers, (w + 1) * tasks // workers) for _ in range(copies)]
+            owned = list(range(w * tasks // workers, (w + 1) * tasks // workers))
             pipe, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, suite, owned, actor), daemon=True)
+            process = context.Process(target=_serve, args=(theirs, suite, owned, copies, actor), daemon=True)
             process.start()
             theirs.close()
             self._pipes.append(pipe)
@@ -65,45 +64,6 @@ class Cores:
             process.join()
 
 
-class Pools:
-    """One EnvPool per task with ``copies`` environments: all pools are sent actions, then received."""
-
-    def __init__(self, tasks: Sequence[str], copies: int, horizon: int):
-        import envpool
-
-        from lit_mtrl.envs.envpool import env_id
-
-        self._ids = np.arange(copies, dtype=np.int32)
-        self._actions = np.random.default_rng(0).uniform(-1, 1, (100, len(tasks), copies, 4)).astype(np.float32)
-        self._pools = [
-            envpool.make(
-                env_id(task),
-                env_type="gymnasium",
-                num_envs=copies,
-                num_threads=min(copies, -(-len(os.sched_getaffinity(0)) // len(tasks))),
-                seed=seed,
-                max_episode_steps=horizon,
-                partially_observable=False,
-            )
-            for seed, task in enumerate(tasks)
-        ]
-        for pool in self._pools:
-            pool.reset()
-
-    def step(self, steps: int) -> None:
-        """Steps of every environment; one that is done is reset at its next step."""
-        for i in range(steps):
-            for pool, action in zip(self._pools, self._actions[i % len(self._actions)], strict=True):
-                pool.send(action, self._ids)
-            for pool in self._pools:
-                pool.recv()
-
-    def close(self) -> None:
-        """End the pools' threads."""
-        for pool in self._pools:
-            pool.close()
-
-
 def policy_passes(actor: Policy, suite: Suite, tasks: Sequence[int]) -> Callable[[int], None]:
     """A function of n that makes n forward passes of ``actor`` for one observation of each of ``tasks``, noise
     included.
@@ -120,11 +80,11 @@ def policy_passes(actor: Policy, suite: Suite, tasks: Sequence[int]) -> Callable
     return passes
 
 
-def _serve(pipe: Connection, suite: Suite, owned: list[int], actor: Policy | None) -> None:
+def _serve(pipe: Connection, suite: Suite, owned: list[int], copies: int, actor: Policy | None) -> None:
     """Runs in the process: answer every order with None when it is done."""
     die_with_parent()
     torch.set_num_threads(1)
-    todo = jobs(suite, owned, actor)
+    todo = jobs(suite, owned, copies, actor)
     pipe.send(None)
     while True:
         try:
@@ -135,9 +95,13 @@ def _serve(pipe: Connection, suite: Suite, owned: list[int], actor: Policy | Non
         pipe.send(None)
 
 
-def jobs(suite: Suite, owned: list[int], actor: Policy | None) -> dict[str, Callable[[int], None]]:
-    """What `Cores.run` can be asked for, on environments of the tasks ``owned``; see there."""
-    out: dict[str, Callable[[int], None]] = {"environment": _environments(suite, owned)}
+def jobs(suite: Suite, tasks: list[int], copies: int, actor: Policy | None) -> dict[str, Callable[[int], None]]:
+    """What `Cores.run` can be asked for, on ``copies`` environments of each of ``tasks``; see there."""
+    owned = [task for task in tasks for _ in range(copies)]
+    together = suite.vector_class() is not None
+    out: dict[str, Callable[[int], None]] = {
+        "environment": _together(suite, tasks, copies) if together else _one_by_one(suite, owned)
+    }
     if isinstance(suite, MetaWorld):
         out["physics"] = _physics(suite, owned)
     if actor is not None:
@@ -145,7 +109,27 @@ def jobs(suite: Suite, owned: list[int], actor: Policy | None) -> dict[str, Call
     return out
 
 
-def _environments(suite: Suite, owned: list[int]) -> Callable[[int], None]:
+def _together(suite: Suite, tasks: list[int], copies: int) -> Callable[[int], None]:
+    env = vector_env(suite, tasks, copies)
+    env.set_seed(0)
+    env.reset()
+    n, length = len(tasks) * copies, 0
+    actions = np.random.default_rng(0).uniform(-1, 1, (100, n, suite.action_dim)).astype(np.float32)
+    obs, reward = np.zeros((n, suite.obs_dim), np.float32), np.zeros((n, 1), np.float32)
+    terminated = np.zeros((n, 1), bool)
+
+    def steps(number: int) -> None:
+        nonlocal length
+        for _ in range(number):
+            env._advance(actions[length % len(actions)], obs, reward, terminated)
+            length += 1
+            if length % suite.horizon == 0:
+                env._begin(range(n), obs)
+
+    return steps
+
+
+def _one_by_one(suite: Suite, owned: list[int]) -> Callable[[int], None]:
     rng = np.random.default_rng(0)
     envs: list[TaskEnv] = [suite.make(task) for task in owned]
     lengths = np.zeros(len(owned), int)

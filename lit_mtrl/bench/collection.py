@@ -1,4 +1,4 @@
-"""Frames per second of collection with the policy acting: each backend and layout, beside the same environments stepped
+"""Frames per second of collection with the policy acting: each engine and layout, beside the same environments stepped
 bare.
 """
 
@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from lit_mtrl.bench.bare import Cores, Pools
+from lit_mtrl.bench.bare import Cores
 from lit_mtrl.bench.limits import COPIES, STEPS
 from lit_mtrl.bench.timing import ratio, turns
-from lit_mtrl.bench.variants import backends, with_env
+from lit_mtrl.bench.variants import engines, with_engine
 from lit_mtrl.data.collect import TaskCollector
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.envs.benchmarks import MT50
@@ -38,7 +38,7 @@ class Way(NamedTuple):
 
 
 def collection(cfg: DictConfig, seconds: float, compare: bool) -> list[dict[str, Any]]:
-    """One row per backend, processes and environments per task; all take turns.
+    """One row per engine, processes and environments per task; all take turns.
 
     ``of_bare``: the share of the frames per second of the same environments stepped bare. With ``compare``, gymnasium's
     AsyncVectorEnv over Meta-World's environments is stepped with random actions, and ``times_async`` is the rate
@@ -46,8 +46,8 @@ def collection(cfg: DictConfig, seconds: float, compare: bool) -> list[dict[str,
     """
     with ExitStack() as stack:
         ways: list[Way] = []
-        for backend in backends(cfg):
-            ways += _ways(with_env(cfg, backend), backend, stack)
+        for engine in engines(cfg):
+            ways += _ways(with_engine(cfg, engine), engine, stack)
         suite = build_suite(cfg)
         if compare and set(suite.tasks) <= set(MT50):
             ways.append(Way(RIVAL, len(suite.tasks), 1, None, _async(suite, stack)))
@@ -59,23 +59,25 @@ def collection(cfg: DictConfig, seconds: float, compare: bool) -> list[dict[str,
     rows = []
     for way in ways:
         key = _key(way)
-        row = {"backend": way.name, "processes": way.workers, "per_task": way.copies}
+        row = {"environments": way.name, "processes": way.workers, "per_task": way.copies}
         row |= {"frames_per_second": 1 / statistics.median(times[key])}
         row["of_bare"] = ratio(times, way.bare, key) if way.bare else None
         rows.append({**row, "times_async": ratio(times, rival, key)} if rival else row)
     return rows
 
 
-def _ways(cfg: DictConfig, backend: str, stack: ExitStack) -> list[Way]:
-    """The ways to collect with one backend, and it stepped bare; open until ``stack`` closes."""
+def _ways(cfg: DictConfig, engine: str, stack: ExitStack) -> list[Way]:
+    """The ways to collect with one engine, and it stepped bare; open until ``stack`` closes."""
     suite = build_suite(cfg)
     cores = min(len(os.sched_getaffinity(0)), len(suite.tasks))
-    bare = [_pools(suite, n, stack) for n in COPIES] if backend == "envpool" else [_cores(suite, backend, cores, stack)]
-    layouts = [(1, n) for n in COPIES] if backend == "envpool" else [*((w, 1) for w in sorted({1, cores})), (cores, 4)]
+    # One process has threads for all cores where the suite steps its environments together.
+    together = suite.vector_class() is not None
+    bare = [_bare(suite, engine, 1 if together else cores, n, stack) for n in COPIES]
     ways = []
-    for workers, copies in layouts:
-        beside = next((way for way in bare if way.copies == copies), bare[0])
-        ways.append(Way(backend, workers, copies, _key(beside), collector(cfg, suite, workers, copies, stack)))
+    for copies, beside in zip(COPIES, bare, strict=True):
+        for workers in sorted({1, cores}):
+            call = collector(cfg, suite, workers, copies, stack)
+            ways.append(Way(engine, workers, copies, _key(beside), call))
     return [*bare, *ways]
 
 
@@ -96,16 +98,10 @@ def collector(cfg: DictConfig, suite: Suite, workers: int, copies: int, stack: E
     return acting.collect
 
 
-def _cores(suite: Suite, backend: str, workers: int, stack: ExitStack) -> Way:
-    cores = Cores(suite, workers)
+def _bare(suite: Suite, engine: str, workers: int, copies: int, stack: ExitStack) -> Way:
+    cores = Cores(suite, workers, copies)
     stack.callback(cores.close)
-    return Way(f"{backend}, bare", workers, 1, None, partial(cores.run, "environment", STEPS))
-
-
-def _pools(suite: Suite, copies: int, stack: ExitStack) -> Way:
-    pools = Pools(suite.tasks, copies, suite.horizon)
-    stack.callback(pools.close)
-    return Way("envpool, bare", 1, copies, None, partial(pools.step, STEPS))
+    return Way(f"{engine}, bare", workers, copies, None, partial(cores.run, "environment", STEPS))
 
 
 def _async(suite: Suite, stack: ExitStack) -> Callable[[], object]:

@@ -23,7 +23,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from omegaconf import DictConfig, OmegaConf
 from tensordict import TensorDict
 
-from lit_mtrl.bench.bare import Cores, Pools, policy_passes
+from lit_mtrl.bench.bare import Cores, policy_passes
 from lit_mtrl.bench.machine import Memory
 from lit_mtrl.bench.timing import synchronize, timed
 from lit_mtrl.bench.update import transitions
@@ -91,20 +91,14 @@ class _Alone:
 
     def __init__(self, run: Run):
         data, suite = run.data, run.data.suite
-        self._runs: Cores | Pools
-        if suite.threaded:
-            self._runs = Pools(suite.tasks, data.copies, suite.horizon)
+        self._cores = Cores(suite, data.workers, data.copies, data.policy.policy)
+        self.environment, self.policy = (partial(self._cores.run, part, data.steps) for part in PARTS[:2])
+        assert data.collector is not None
+        device = data.collector._policy.device  # which need not be the learner's
+        if device.type != "cpu":
             rows = [task for task in range(len(suite.tasks)) for _ in range(data.copies)]
-            self.environment = partial(self._runs.step, data.steps)
-            assert data.collector is not None
-            actor = copy.deepcopy(data.policy.policy).to(
-                data.collector._policy.device
-            )  # which need not be the learner's
-            self._passes = policy_passes(actor, suite, rows)
+            self._passes = policy_passes(copy.deepcopy(data.policy.policy).to(device), suite, rows)
             self.policy = partial(self._act, data.steps)
-        else:
-            self._runs = Cores(suite, data.workers, data.copies, data.policy.policy)
-            self.environment, self.policy = (partial(self._runs.run, part, data.steps) for part in PARTS[:2])
         assert run.agent.engine is not None
         self._engine = run.agent.engine
 
@@ -119,7 +113,7 @@ class _Alone:
         return {part: timed(calls[part]) for part in PARTS}
 
     def close(self) -> None:
-        self._runs.close()
+        self._cores.close()
 
 
 class _Watch(Checkpoint):

@@ -1,6 +1,4 @@
-"""What the machine can do at best: physics, environments and pools without anything around them, matrix products,
-memory.
-"""
+"""What the machine can do at best: physics and environments without anything around them, matrix products, memory."""
 
 from __future__ import annotations
 
@@ -15,11 +13,11 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from lit_mtrl.bench.bare import Cores, Pools
+from lit_mtrl.bench.bare import Cores
 from lit_mtrl.bench.products import record, replay
 from lit_mtrl.bench.timing import turns
 from lit_mtrl.bench.update import learner
-from lit_mtrl.bench.variants import backends, learner_device, with_env
+from lit_mtrl.bench.variants import engines, learner_device, with_engine
 from lit_mtrl.envs.base import Suite
 from lit_mtrl.envs.metaworld import MetaWorld
 from lit_mtrl.runs.build import build_suite
@@ -37,27 +35,30 @@ def limits(cfg: DictConfig, seconds: float) -> list[dict[str, Any]]:
 
 
 def _stepping(cfg: DictConfig, seconds: float) -> list[dict[str, Any]]:
-    own = build_suite(cfg)
-    suite = build_suite(with_env(cfg, "metaworld")) if isinstance(own, MetaWorld) else own
-    workers, tasks = min(len(os.sched_getaffinity(0)), len(suite.tasks)), len(suite.tasks)
     with ExitStack() as stack:
-        return _stepped(suite, workers, tasks, "envpool" in backends(cfg), seconds, stack)
+        calls: dict[str, tuple[Callable[[], object], int]] = {}
+        for engine in engines(cfg):
+            calls |= _stepped(build_suite(with_engine(cfg, engine)), engine, stack)
+        times = turns({name: call for name, (call, _) in calls.items()}, seconds)
+    return [_row(name, STEPS * calls[name][1] / statistics.median(t), "frames/s") for name, t in times.items()]
 
 
-def _stepped(
-    suite: Suite, workers: int, tasks: int, envpool: bool, seconds: float, stack: ExitStack
-) -> list[dict[str, Any]]:
+def _stepped(suite: Suite, engine: str, stack: ExitStack) -> dict[str, tuple[Callable[[], object], int]]:
+    """What steps the environments bare: a function that makes `STEPS` vector steps, and environments."""
+    tasks, calls = len(suite.tasks), {}
+    workers = min(len(os.sched_getaffinity(0)), tasks)
+    if suite.vector_class() is not None:
+        for n in COPIES:
+            cores = Cores(suite, 1, n)
+            stack.callback(cores.close)
+            calls[f"{engine} step, {n} per task, threads"] = partial(cores.run, "environment", STEPS), tasks * n
+        return calls
     cores = Cores(suite, workers)
     stack.callback(cores.close)
-    calls = {f"environment class, {workers} processes": (partial(cores.run, "environment", STEPS), tasks)}
+    calls[f"{engine} step, {workers} processes"] = partial(cores.run, "environment", STEPS), tasks
     if isinstance(suite, MetaWorld):
-        calls |= {f"5 mj_step + mj_forward, {workers} processes": (partial(cores.run, "physics", STEPS), tasks)}
-    for n in COPIES if envpool else ():
-        pools = Pools(suite.tasks, n, suite.horizon)
-        stack.callback(pools.close)
-        calls[f"EnvPool, {n} per task"] = partial(pools.step, STEPS), tasks * n
-    times = turns({name: call for name, (call, _) in calls.items()}, seconds)
-    return [_row(name, STEPS * calls[name][1] / statistics.median(t), "frames/s") for name, t in times.items()]
+        calls[f"5 mj_step + mj_forward, {workers} processes"] = partial(cores.run, "physics", STEPS), tasks
+    return calls
 
 
 def _computing(cfg: DictConfig, seconds: float) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from lit_mtrl.bench.machine import machine
 from lit_mtrl.bench.peer import PEER, peer, require_peer
 from lit_mtrl.bench.table import table
 from lit_mtrl.bench.update import update
-from lit_mtrl.bench.variants import available, learner_device
+from lit_mtrl.bench.variants import learner_device
 from lit_mtrl.config.folders import groups
 from lit_mtrl.core.errors import require
 from lit_mtrl.core.suggest import unknown
@@ -100,7 +100,5 @@ def bench(cfg: DictConfig, options: Options, say: Callable[[str], object]) -> di
 
 def _notes(options: Options) -> list[str]:
     """What is left out, and why."""
-    notes = [] if available("envpool") else ["envpool is not installed: pip install 'lit_mtrl[fast]'"]
-    if options.compare and not options.peer:
-        notes.append(f"the peer ({PEER}) is not timed: name a Python that has it with --peer")
-    return notes
+    left = options.compare and not options.peer
+    return [f"the peer ({PEER}) is not timed: name a Python that has it with --peer"] if left else []

@@ -22,9 +22,10 @@ from lit_mtrl.bench.collection import collector
 from lit_mtrl.bench.limits import COPIES, STEPS
 from lit_mtrl.bench.timing import ratio, turns
 from lit_mtrl.bench.update import UPDATES, learner
-from lit_mtrl.bench.variants import BACKENDS, backends, learner_device, with_env
+from lit_mtrl.bench.variants import engines, learner_device, with_engine
 from lit_mtrl.core.errors import ConfigError, require
 from lit_mtrl.core.tables import to_json
+from lit_mtrl.envs.metaworld import MetaWorld
 from lit_mtrl.runs.build import build_suite, default_workers
 from lit_mtrl.training.modes import resolve_mode
 
@@ -36,7 +37,7 @@ SCRIPT = Path(__file__).with_name("theirs.py")
 
 def require_peer(cfg: DictConfig, python: str) -> None:
     """Raise `ConfigError` unless ``python`` can import the peer, and the peer can do what is configured."""
-    meta_world = cfg.env._target_.split(".")[-2] in BACKENDS and cfg.benchmark.name in BENCHMARKS
+    meta_world = isinstance(build_suite(cfg), MetaWorld) and cfg.benchmark.name in BENCHMARKS
     same = (cfg.algo.name, cfg.network.name, cfg.critic._target_) == ("sac", "multi_head", CRITIC)
     require(
         meta_world and same,
@@ -103,11 +104,11 @@ class Theirs:
 def _collection(cfg: DictConfig, seconds: float, theirs: Theirs, stack: ExitStack) -> list[dict[str, Any]]:
     calls: dict[str, Callable[[], object]] = {PEER: partial(theirs.do, "collect")}
     frames = {PEER: STEPS * len(build_suite(cfg).tasks)}
-    for backend in backends(cfg):
-        other = with_env(cfg, backend)
+    for engine in engines(cfg):
+        other = with_engine(cfg, engine)
         suite = build_suite(other)
-        for copies in COPIES if suite.threaded else COPIES[:1]:
-            name = f"{backend}, {copies} per task"
+        for copies in COPIES:
+            name = f"{engine}, {copies} per task"
             calls[name] = collector(other, suite, default_workers(suite), copies, stack)
             frames[name] = STEPS * copies * len(suite.tasks)
     times = {name: [t / frames[name] for t in each] for name, each in turns(calls, seconds).items()}

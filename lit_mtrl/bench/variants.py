@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lit_mtrl.config.folders import file_of
-
-BACKENDS = ("metaworld", "envpool")
-
-
-def backends(cfg: DictConfig) -> list[str]:
-    """Choices of ``env`` that can step the configured tasks here; a suite that is not Meta-World's has its own
-    alone.
-    """
-    own = cfg.env._target_.split(".")[-2]
-    return [name for name in BACKENDS if available(name)] if own in BACKENDS else [own]
+from lit_mtrl.envs.metaworld import MetaWorld
+from lit_mtrl.runs.build import build_suite
 
 
-def available(backend: str) -> bool:
-    """Whether what ``env=<backend>`` needs is installed."""
-    return backend != "envpool" or find_spec("envpool") is not None
+def engines(cfg: DictConfig) -> list[str]:
+    """Values of ``env.engine`` that can step the configured tasks here; of a suite that has no engines its name."""
+    suite = build_suite(cfg)
+    if not isinstance(suite, MetaWorld):
+        return [cfg.env._target_.split(".")[-2]]
+    native = build_suite(with_engine(cfg, "native"))
+    assert isinstance(native, MetaWorld)
+    return ["native", "python"] if native.native() else ["python"]
 
 
-def with_env(cfg: DictConfig, backend: str) -> DictConfig:
-    """``cfg`` on another backend, with what both know (horizon, goals, rewards, ...) as configured."""
-    if cfg.env._target_.split(".")[-2] == backend:
-        return cfg
-    other = _group("env", backend)
-    same = {k: v for k, v in cfg.env.items() if k in other and k != "_target_"}
-    return _replaced(cfg, env=OmegaConf.merge(other, same))
+def with_engine(cfg: DictConfig, engine: str) -> DictConfig:
+    """``cfg`` with another engine, where it has one."""
+    return _replaced(cfg, env={**cfg.env, "engine": engine}) if "engine" in cfg.env else cfg
 
 
 def with_network(cfg: DictConfig, name: str) -> DictConfig:

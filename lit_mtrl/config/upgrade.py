@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from lit_mtrl.config.read import require_bounded
 from lit_mtrl.core.errors import require
+
+log = logging.getLogger("lit_mtrl")
 
 ADDED: dict[str, dict[str, Any]] = {
     "collector": {"stagger": False, "overlap": False, "policy_device": "auto"},
@@ -18,6 +22,11 @@ ADDED: dict[str, dict[str, Any]] = {
 """Keys that older saved configurations lack, with the values that repeat them."""
 CALLBACKS = ("checkpoint", "evaluation", "gradients", "paco_reset", "pictures", "plasticity", "progress")
 """Modules of `lit_mtrl.callbacks` that older configurations name as ``callbacks.<module>``."""
+METAWORLD = "lit_mtrl.envs.metaworld.MetaWorld"
+ADDED_TO_METAWORLD = {"engine": "native", "threads": 0, "keep_starts": False}
+"""The same for its group ``env``; either engine repeats them."""
+ENVPOOL = "lit_mtrl.envs.envpool.EnvPool"
+"""Meta-World's tasks in another package's environments, which earlier versions could train in."""
 MOVED = {
     "lit_mtrl.policies.TanhGaussian": "lit_mtrl.policies.tanh_gaussian.TanhGaussian",
     "lit_mtrl.critics.ScalarCritic": "lit_mtrl.critics.scalar.ScalarCritic",
@@ -62,6 +71,8 @@ def upgraded(saved: Mapping[Any, Any], where: str = SAVED) -> dict[str, Any]:
     for group, added in ADDED.items():
         if isinstance(tree.get(group), dict):
             tree[group] |= {key: value for key, value in added.items() if key not in tree[group]}
+    if isinstance(tree.get("env"), dict) and tree["env"].get("_target_") == METAWORLD:
+        tree["env"] = {**ADDED_TO_METAWORLD, **tree["env"]}
     weighting = tree.get("weighting")
     if isinstance(weighting, dict) and isinstance(weighting.get("name"), str):
         name = weighting.pop("name")
@@ -86,7 +97,17 @@ def renamed(tree: Any) -> Any:
         out["_target_"] = f"lit_mtrl.callbacks.{rest}"
     elif str(out.get("_target_")) in MOVED:
         out["_target_"] = MOVED[out["_target_"]]
+    elif out.get("_target_") == ENVPOOL:
+        _say_that_envpool_is_gone()
+        out["_target_"] = METAWORLD
+        out.pop("threads", None)  # per task, there
     return out
+
+
+@cache
+def _say_that_envpool_is_gone() -> None:
+    """Once in a process."""
+    log.warning("env=envpool: is no longer there; the official environments are stepped, in compiled code")
 
 
 def _parts(tree: Mapping[str, Any], where: str) -> Iterator[str]:

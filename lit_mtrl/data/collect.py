@@ -75,7 +75,7 @@ class TaskCollector:
         require(copies > 0, f"collector.copies={copies}: at least one environment per task")
         require_workers(suite, workers, policy_device)
         self.steps, self.copies, self.num_tasks = steps, copies, tasks
-        self._source, self._names, self._threaded = policy, list(suite.tasks), suite.threaded
+        self._source, self._names = policy, list(suite.tasks)
         self._policy = policy.acting_copy(policy_device)
         self._interrupted = False
         self._owned = [list(range(tasks))[w * tasks // workers : (w + 1) * tasks // workers] for w in range(workers)]
@@ -136,8 +136,8 @@ class TaskCollector:
     def collect(self) -> TensorDictBase:
         """The next n vector steps, in memory of their own."""
         if self._logs is None:
-            # Beside the environments' threads, or the learner's, a second one for the policy costs more than it gives.
-            with one_thread(self._threaded or threading.current_thread() is not threading.main_thread()):
+            # Beside the learner's threads, a second one for the policy costs more than it gives.
+            with one_thread(threading.current_thread() is not threading.main_thread()):
                 data = self._collector.rollout()  # [T * copies, n]
         else:
             data = self._guard(lambda: next(self._iterator))
@@ -221,11 +221,6 @@ def require_workers(suite: Suite, workers: int, policy_device: torch.device | st
     """
     tasks = len(suite.tasks)
     require(1 <= workers <= tasks, f"collector.workers={workers}: between 1 and the number of tasks, {tasks}")
-    require(
-        workers == 1 or not suite.threaded,
-        f"collector.workers={workers}: these environments step in threads of their own; use collector.workers=1 and"
-        f" env.threads",
-    )
     require(
         workers == 1 or torch.device(policy_device).type == "cpu",
         f"collector.policy_device={policy_device}: {workers} processes cannot share the GPU; use collector.workers=1 or"

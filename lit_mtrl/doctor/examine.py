@@ -33,9 +33,9 @@ APART: tuple[Probe, ...] = (
     devices.gpus,
     devices.ranks,
     simulation.physics,
+    simulation.compiled_steps,
     simulation.rendering_EGL,
     simulation.rendering_OSMesa,
-    simulation.envpool,
     simulation.room,
     store.mlflow_store,
 )

@@ -1,10 +1,11 @@
-"""Probes of physics, rendering and EnvPool, and of the room that a replay needs."""
+"""Probes of physics, compiled steps and rendering, and of the room that a replay needs."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from ctypes.util import find_library
 from pathlib import Path
@@ -23,7 +24,7 @@ def physics() -> Iterator[Finding]:
 
     from lit_mtrl.envs.metaworld import MetaWorld
 
-    env = MetaWorld(["reach"]).make(0)
+    env = MetaWorld(["reach"], engine="python").make(0)
     before = env.reset(0)
     after, reward, *_ = env.step(np.ones(4, np.float32))
     assert np.isfinite(reward) and np.isfinite(after).all() and (after != before).any(), "nothing moves"
@@ -40,19 +41,24 @@ def rendering_OSMesa() -> Iterator[Finding]:  # noqa: N802
     return _rendering("OSMesa", "libosmesa6")
 
 
-def envpool() -> Iterator[Finding]:
-    """One step of a pool."""
-    if importlib.util.find_spec("envpool") is None:
-        yield Finding("EnvPool", MISSING, "not installed; env=envpool needs it", "pip install 'lit_mtrl[fast]'")
+def compiled_steps() -> Iterator[Finding]:
+    """A step of Meta-World in compiled code, beside the official one."""
+    name, official = "compiled steps", "steps are the official code's, several times slower"
+    if importlib.util.find_spec("numba") is None:
+        yield Finding(name, MISSING, f"numba is not installed; {official}", "pip install numba")
         return
-    with about("EnvPool", "pip install --force-reinstall 'lit_mtrl[fast]', or leave env at metaworld"):
-        import envpool
-        import numpy as np
+    with about(name, f"until then {official}"):
+        start = time.perf_counter()
+        from lit_mtrl.envs.metaworld import MetaWorld
+        from lit_mtrl.envs.native.cache import folder
+        from lit_mtrl.envs.native.trial import trial
 
-        pool = envpool.make("MetaWorld/Reach-v3", env_type="gymnasium", num_envs=1)
-        pool.reset()
-        assert np.isfinite(pool.step(np.zeros((1, 4), np.float32))[0]).all(), "an observation is not finite"
-        yield Finding("EnvPool", OK, f"{version('envpool')}: one step of reach")
+        trial(["reach"], MetaWorld(["reach"]).make_official(0))
+        took = f"numba {version('numba')}: reach steps as the official one after {time.perf_counter() - start:.1f} s"
+        kept = folder()
+        remedy = "set NUMBA_CACHE_DIR to a folder that can be written" if kept is None else ""
+        text = f"{took}; kept in {kept}" if kept else f"{took}, in every process, since nothing can be kept"
+        yield Finding(name, PROBLEM if remedy else OK, text, remedy)
 
 
 def room(folder: Path = Path()) -> Iterator[Finding]:

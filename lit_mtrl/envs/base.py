@@ -49,7 +49,6 @@ class TaskEnv(Protocol):
 class Suite(ABC):
     """A list of tasks and how to build them; picklable. Every suite inherits from it.
 
-    ``threaded``: its vector environment steps in threads of its own, so one process collects from all tasks.
     ``score``: what an agent is judged by, and what the best checkpoint, the reports and sweeps go by: the share of
     episodes that succeed, or the return. Evaluation episodes end at their first success where that is the score, and
     there alone. ``tasks``: their names, in one-hot order. ``obs_dim``, ``action_dim``, ``horizon``: the largest of all
@@ -57,7 +56,6 @@ class Suite(ABC):
     variation e modulo their number.
     """
 
-    threaded: bool = False
     score: ClassVar[Literal["success", "return"]] = "success"
 
     tasks: Sequence[str]

@@ -1,4 +1,4 @@
-"""Meta-World v3, the official package, driven one task class at a time: the reference backend.
+"""Meta-World v3, the official package, driven one task class at a time; its steps compiled, or its own.
 
 NOTE 1: goals are those of the official benchmark of the same task list and seed (`metaworld._make_tasks`): one NumPy
         legacy stream through the tasks in order. The physics is left out while they are drawn, since no task's draw
@@ -10,8 +10,9 @@ NOTE 3: the goal is visible (``partially_observable=False``), as in the official
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from lit_mtrl.envs.vector import VectorEnv
 
+log = logging.getLogger("lit_mtrl")
+
 OFFICIAL_GOALS = 50
 MAX_HORIZON = 500
 ENGINES = ("native", "python")
@@ -41,9 +44,10 @@ class MetaWorld(Suite):
     horizon: steps of an episode, at most 500.
     goals: variations per task, drawn from at every reset; 1 is the fixed-goal setting.
     rewards: ``v2`` or ``v1``.
-    engine: ``python``, the official ``step``; ``native``, the same in compiled code (`lit_mtrl.envs.native`), with
-        equal results and several times as fast. v1 rewards are the official code's in any case.
-    threads: that step compiled environments in each process; 0 chooses.
+    engine: ``native``, the official ``step`` in compiled code (`lit_mtrl.envs.native`), with equal results and several
+        times as fast; ``python``, the official code itself. v1 rewards are the official code's in any case.
+    threads: that step compiled environments in each process; 0 for its share of the cores.
+    keep_starts: whether the states that official resets make are kept on disk, too, for later runs.
     seed: picks the goals.
     """
 
@@ -55,8 +59,9 @@ class MetaWorld(Suite):
         horizon: int = 500,
         goals: int = 50,
         rewards: str = "v2",
-        engine: Literal["native", "python"] = "python",
+        engine: Literal["native", "python"] = "native",
         threads: int = 0,
+        keep_starts: bool = False,
         seed: int = 0,
     ):
         tasks = [task.removesuffix("-v3") for task in tasks]
@@ -73,10 +78,11 @@ class MetaWorld(Suite):
         require(goals > 0, f"env.goals={goals}: at least one goal is needed")
         require(rewards in ("v1", "v2"), unknown("env.rewards", rewards, ["v1", "v2"]))
         require(engine in ENGINES, unknown("env.engine", engine, ENGINES))
-        require(threads >= 0, f"env.threads={threads}: threads that step environments; 0 chooses")
+        require(threads >= 0, f"env.threads={threads}: threads that step environments; 0 for a share of the cores")
         self.tasks, self.horizon, self.num_goals, self.rewards, self.seed = tasks, horizon, goals, rewards, seed
-        self.engine, self.threads = engine, threads
+        self.engine, self.threads, self.keep_starts = engine, threads, keep_starts
         self._goals: list[NDArray] | None = None
+        self._native: bool | None = None
 
     def draw_goals(self) -> list[NDArray]:
         """Per task ``[num_goals, d]``, the random vectors that place objects and goal."""
@@ -85,7 +91,9 @@ class MetaWorld(Suite):
         return [goals[: self.num_goals] for goals in self._goals]
 
     def __getstate__(self) -> dict:
-        self.draw_goals()  # once here, not in every process that gets the suite
+        # Once here, not in every process that gets the suite.
+        self.draw_goals()
+        self.native()
         return dict(self.__dict__)
 
     def make(self, task: int) -> TaskEnv:
@@ -94,20 +102,30 @@ class MetaWorld(Suite):
             return official
         from lit_mtrl.envs.native.vector import NativeTask
 
-        return NativeTask(self.tasks[task], official)
+        return NativeTask(self.tasks[task], official, self.keep_starts)
 
     def make_official(self, task: int) -> MetaWorldTask:
         """The environment of task index ``task``, stepped by the official code."""
         return MetaWorldTask(self.tasks[task], self.draw_goals()[task], self.rewards)
 
+    def check(self) -> None:
+        """Have steps compiled before processes need them."""
+        self.native()
+
     def native(self) -> bool:
-        """Whether steps are compiled: asked for, and possible here."""
-        if self.engine == "python" or self.rewards == "v1":
+        """Whether steps are compiled: asked for, and possible here; says why not, once."""
+        if self._native is None:
+            self._native = self.engine == "native" and self._possible()
+        return self._native
+
+    def _possible(self) -> bool:
+        if self.rewards == "v1":
+            _say("env.rewards=v1: the official code computes them, and steps (env.engine=python)")
             return False
         import_mujoco()
         from lit_mtrl.envs.native import possible
 
-        return possible()
+        return possible(self.tasks, lambda: self.make_official(0))
 
     def vector_class(self) -> type[VectorEnv] | None:
         if not self.native():
@@ -165,10 +183,10 @@ class MetaWorldTask:
         self.official._partially_observable = False
         self.official.__dict__.pop("sawyer_observation_space", None)  # cached while the goal was still hidden
         self.official._set_task_inner()
-        self._goals = goals
+        self.goals = goals
 
     def reset(self, goal: int) -> NDArray:
-        self.official._last_rand_vec = self._goals[goal]
+        self.official._last_rand_vec = self.goals[goal]
         # Survives Meta-World's own reset and would replay a stale observation for ever after one unstable step.
         self.official._did_see_sim_exception = False
         return self.official.reset()[0]
@@ -179,6 +197,12 @@ class MetaWorldTask:
 
     def close(self) -> None:
         self.official.close()
+
+
+@cache
+def _say(text: str) -> None:
+    """Once in a process."""
+    log.warning(text)
 
 
 def _task_class(name: str) -> type[SawyerXYZEnv]:

@@ -134,12 +134,11 @@ def build_data(cfg: DictConfig, suite: Suite, algorithm: Algorithm, rank: int = 
 
 
 def default_workers(suite: Suite, ranks: int = 1) -> int:
-    """One collecting process per core, shared by ``ranks``, but no more than tasks; one if the environments have
-    threads of their own.
+    """One collecting process per core, shared by ``ranks``, but no more than tasks.
 
     A run writes it into its configuration: noise depends on it.
     """
-    return 1 if suite.threaded else min(cores(ranks), len(suite.tasks))
+    return min(cores(ranks), len(suite.tasks))
 
 
 def build_callbacks(cfg: DictConfig) -> list[lightning.Callback]:

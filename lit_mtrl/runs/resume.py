@@ -26,7 +26,7 @@ SHOWN = 5
 """Evaluations that are named, of those that are lacking."""
 RESUMABLE = (
     *("frames", "output_dir", "run_name", "experiment_name", "trainer.", "logger.", "eval.workers", "eval.background"),
-    *("engine.mode", "replay.device", "collector.policy_device"),
+    *("engine.mode", "replay.device", "collector.policy_device", "env.engine", "env.threads", "env.keep_starts"),
 )
 """Keys that may differ between a run and its continuation."""
 

@@ -19,7 +19,7 @@ from lit_mtrl.bench.measure import Options, bench
 from lit_mtrl.bench.products import record, replay
 from lit_mtrl.bench.table import table
 from lit_mtrl.bench.timing import ratio, turns
-from lit_mtrl.bench.variants import with_env, with_network
+from lit_mtrl.bench.variants import engines, with_engine, with_network
 from lit_mtrl.config.compose import compose
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.runs.build import build_algorithm, build_suite
@@ -30,8 +30,7 @@ class Here:
     """`bare.Cores` in this process."""
 
     def __init__(self, suite, workers: int, copies: int = 1, actor=None):
-        owned = [task for task in range(len(suite.tasks)) for _ in range(copies)]
-        self._jobs = bare.jobs(suite, owned, actor)
+        self._jobs = bare.jobs(suite, list(range(len(suite.tasks))), copies, actor)
 
     def run(self, what: str, steps: int) -> None:
         self._jobs[what](steps)
@@ -151,11 +150,12 @@ def test_table() -> None:
     ]
 
 
-def test_variants_keep_what_both_know() -> None:
-    cfg = compose(["mt10_mtmhsac"], ["env.horizon=200", "collector.copies=3", "actor.network.width=32"])
-    other = with_env(cfg, "envpool")
-    assert (other.env._target_, other.env.horizon, other.collector.copies) == ("lit_mtrl.envs.envpool.EnvPool", 200, 3)
-    assert with_env(cfg, "metaworld") is cfg and cfg.env._target_.endswith("MetaWorld")
+def test_variants() -> None:
+    cfg = compose(["mt10_mtmhsac"], ["env.horizon=200", "actor.network.width=32"])
+    other = with_engine(cfg, "python")
+    assert (cfg.env.engine, other.env.engine, other.env.horizon) == ("native", "python", 200)
+    assert engines(cfg) == ["native", "python"] and engines(compose(["debug"], [])) == ["probes"]
+    assert engines(compose(["mt10_mtmhsac"], ["env.rewards=v1"])) == ["python"]
     assert with_network(cfg, "multi_head") is cfg
     moore = with_network(compose(["debug"], []), "moore")
     assert type(build_algorithm(moore, build_suite(moore)).actor.net).__name__ == "MOORE"
@@ -171,8 +171,9 @@ def test_all_sections(small: Path) -> None:
     assert found["machine"].keys() == {"processor", "cores", "threads", "torch", "device", "load"}
     assert found["config"]["network"] == "multi_head" and found["seconds"] == 0.01 and found["notes"] == []
     assert {row["unit"] for row in found["limits"]} == {"frames/s", "GFLOP/s", "GB/s", "ms"}
-    assert [(r["backend"], r["processes"], r["per_task"]) for r in found["collection"]] == [
+    assert [(r["environments"], r["processes"], r["per_task"]) for r in found["collection"]] == [
         ("probes, bare", 1, 1),
+        ("probes, bare", 1, 4),
         ("probes", 1, 1),
         ("probes", 1, 4),
     ]

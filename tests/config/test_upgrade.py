@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from lit_mtrl.config.compose import compose
 from lit_mtrl.config.resolve import as_written
 from lit_mtrl.config.saved import override_saved
 from lit_mtrl.config.trust import trusting
-from lit_mtrl.config.upgrade import ADDED, MOVED, upgraded
+from lit_mtrl.config.upgrade import ADDED, ENVPOOL, MOVED, _say_that_envpool_is_gone, upgraded
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.runs.build import build_algorithm, build_data, build_suite
 from lit_mtrl.runs.resume import require_same
@@ -92,6 +93,23 @@ def test_stagger_and_copies_move_and_what_is_there_already_stays(present: dict[s
     both = copy.deepcopy(present)
     both["env"]["copies"] = 5
     assert upgraded(both)["collector"]["copies"] == 3
+
+
+def test_another_packages_environments_are_the_official_ones(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """Said once; and such a run is continued with either engine."""
+    new = compose(["mt10_mtmhsac"], [])
+    old = as_written(new)
+    for key in ("engine", "keep_starts"):
+        del old["env"][key]
+    old["env"] |= {"_target_": ENVPOOL, "threads": 4}
+    _say_that_envpool_is_gone.cache_clear()
+    with caplog.at_level(logging.WARNING, "lit_mtrl"):
+        found = [upgraded(old)["env"] for _ in range(2)]
+    (record,) = caplog.records
+    assert record.getMessage().startswith("env=envpool: is no longer there") and "\n" not in record.getMessage()
+    assert (found[0]["_target_"], found[0]["threads"]) == (new.env._target_, 0)
+    for engine in ("native", "python"):
+        require_same("--resume", tmp_path, old, override_saved(old, [f"env.engine={engine}"]))
 
 
 def test_old_values_are_kept(present: dict[str, Any]) -> None:

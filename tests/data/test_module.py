@@ -19,7 +19,6 @@ import torch
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.core.keys import ACTION
 from lit_mtrl.data.collect import TaskCollector
-from lit_mtrl.envs.probes import Probes
 from tests.helpers.processes import environment
 from tests.helpers.streams import COPIES, EPOCH, FRAMES, HORIZON, STEP_FRAMES, STEPS, Learner, build, same
 from tests.helpers.suites import Raising
@@ -250,13 +249,6 @@ def test_memory_does_not_grow(overlap: bool) -> None:
 def test_bad_values_are_named(options: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(**options)
-
-
-def test_environments_with_threads_of_their_own_have_one_process() -> None:
-    suite = Probes(horizon=HORIZON)
-    suite.threaded = True
-    with pytest.raises(ConfigError, match="collector.workers=2: these environments step in threads of their own"):
-        build(suite=suite, workers=2)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

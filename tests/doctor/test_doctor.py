@@ -40,10 +40,10 @@ def test_command_tells_what_is_here(cli, tmp_path: Path) -> None:
     assert report["can_train"]
     assert found.keys() >= {
         *("python", "packages", "compiler", "cores", "shared memory", "open files", "outputs", "torch", "gloo", "NCCL"),
-        *("physics", "rendering EGL", "rendering OSMesa", "EnvPool", "memory", "disk", "MLflow store"),
+        *("physics", "rendering EGL", "rendering OSMesa", "compiled steps", "memory", "disk", "MLflow store"),
     }
     assert any(name.startswith("GPU") for name in found)
-    for name in ("outputs", "torch", "gloo", "physics", "EnvPool", "MLflow store"):
+    for name in ("outputs", "torch", "gloo", "physics", "compiled steps", "MLflow store"):
         assert found[name]["state"] == OK, found[name]
     for finding in found.values():
         assert (finding["state"] == OK) or finding["remedy"], finding
@@ -51,14 +51,14 @@ def test_command_tells_what_is_here(cli, tmp_path: Path) -> None:
 
 
 def test_lines_and_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = [Finding("torch", OK, "2.13.0"), Finding("EnvPool", MISSING, "not installed", "pip install it")]
+    here = [Finding("torch", OK, "2.13.0"), Finding("numba", MISSING, "not installed", "pip install it")]
     monkeypatch.setattr(examine, "examine", lambda uri: iter(here))
     monkeypatch.setitem(sys.modules, "hydra", None)  # the other commands could not even be imported
     monkeypatch.delitem(sys.modules, "lit_mtrl.cli.commands", raising=False)
     code, out, err = lit_mtrl("doctor")
     assert (code, err) == (0, "")
     assert out == (
-        "torch            ok       2.13.0\nEnvPool          missing  not installed; pip install it\ncan train here\n"
+        "torch            ok       2.13.0\nnumba            missing  not installed; pip install it\ncan train here\n"
     )
     here.append(Finding("physics", PROBLEM, "nothing moves"))
     code, out, _ = lit_mtrl("doctor")
@@ -226,17 +226,28 @@ def test_rendering_with_a_broken_driver() -> None:
     assert found.state in (PROBLEM, MISSING) and "libegl1" in found.remedy
 
 
-def test_envpool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "envpool", None)
-    assert only(simulation.envpool)[1::2] == (MISSING, "pip install 'lit_mtrl[fast]'")
+def test_compiled_steps_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert only(simulation.compiled_steps)[1::2] == (MISSING, "pip install numba")
 
 
-def test_envpool_that_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Broken:
-        __spec__ = True
+def test_compiled_steps_that_do_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lit_mtrl.envs.native import trial
 
-    monkeypatch.setitem(sys.modules, "envpool", Broken())  # pyright: ignore[reportArgumentType]
-    assert only(simulation.envpool)[:2] == ("EnvPool", PROBLEM)
+    def fails(tasks: list[str], official: object) -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(trial, "trial", fails)
+    finding = only(simulation.compiled_steps)
+    assert finding[:2] == ("compiled steps", PROBLEM) and "official code" in finding.remedy
+
+
+def test_compiled_steps_that_cannot_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lit_mtrl.envs.native import cache
+
+    monkeypatch.setattr(cache, "folder", lambda: None)
+    finding = only(simulation.compiled_steps)
+    assert finding[:2] == ("compiled steps", PROBLEM) and "NUMBA_CACHE_DIR" in finding.remedy
 
 
 def test_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,15 +7,17 @@ import pickle
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numba.core.errors import NumbaError
 
 from lit_mtrl.core.errors import ConfigError
-from lit_mtrl.envs import native
+from lit_mtrl.envs import metaworld, native
 from lit_mtrl.envs.benchmarks import MT50
 from lit_mtrl.envs.metaworld import MetaWorld, MetaWorldTask
 from lit_mtrl.envs.mujoco import import_mujoco
@@ -27,6 +29,7 @@ from lit_mtrl.envs.native.cache import folder  # noqa: E402
 from lit_mtrl.envs.native.group import MOST_STARTS, Group  # noqa: E402
 from lit_mtrl.envs.native.layout import layout  # noqa: E402
 from lit_mtrl.envs.native.rows import module_of  # noqa: E402
+from lit_mtrl.envs.native.starts import SavedStarts  # noqa: E402
 from lit_mtrl.envs.native.step import step_row  # noqa: E402
 from lit_mtrl.envs.native.task import OUT  # noqa: E402
 
@@ -160,9 +163,13 @@ def test_values_out_of_range_do_what_the_official_step_does() -> None:
         assert np.array_equal(group.step(single)[0].astype(np.float32), full.astype(np.float32), equal_nan=True)
 
 
-def test_v1_rewards_are_the_official_code() -> None:
-    suite = MetaWorld(["reach"], rewards="v1", engine="native")
-    assert isinstance(suite.make(0), MetaWorldTask) and suite.vector_class() is None
+def test_v1_rewards_are_the_official_code(caplog: pytest.LogCaptureFixture) -> None:
+    metaworld._say.cache_clear()
+    with caplog.at_level(logging.WARNING, "lit_mtrl"):
+        for _ in range(2):
+            suite = MetaWorld(["reach"], rewards="v1")
+            assert isinstance(suite.make(0), MetaWorldTask) and suite.vector_class() is None
+    assert [record.getMessage()[:14] for record in caplog.records] == ["env.rewards=v1"]
 
 
 def test_without_numba() -> None:
@@ -175,16 +182,96 @@ def test_without_numba() -> None:
     assert done.stdout == "None MetaWorldTask\n" and done.stderr.count("env.engine=native: import of numba halted") == 1
 
 
-def test_a_mujoco_that_is_laid_out_otherwise(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    native.possible.cache_clear()
+@pytest.fixture
+def untried(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """As in a new process."""
+    monkeypatch.setattr(native, "_tried", {})
+    monkeypatch.setattr(native, "_said", set())
     layout.cache_clear()
-    monkeypatch.setattr("lit_mtrl.envs.native.layout.SEARCHED", 64)
+    yield monkeypatch
+    layout.cache_clear()
+
+
+def fallen_back(caplog: pytest.LogCaptureFixture) -> str:
+    """What is said, once, where two suites of different tasks fall back on the official code."""
     with caplog.at_level(logging.WARNING, "lit_mtrl"):
-        assert MetaWorld(["reach"], engine="native").vector_class() is None
-    assert "keeps its contacts where they are not found" in caplog.text
-    monkeypatch.undo()
-    native.possible.cache_clear()
-    layout.cache_clear()
+        for tasks in (["reach"], ["reach", "push"]):
+            suite = MetaWorld(tasks)
+            assert suite.vector_class() is None and isinstance(suite.make(0), MetaWorldTask)
+            assert not pickle.loads(pickle.dumps(suite)).native()
+    (record,) = caplog.records
+    assert "\n" not in record.getMessage()
+    return record.getMessage()
+
+
+def test_a_mujoco_that_is_laid_out_otherwise(untried: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    untried.setattr("lit_mtrl.envs.native.layout.SEARCHED", 64)
+    assert "keeps its contacts where they are not found" in fallen_back(caplog)
+
+
+def test_a_task_that_does_not_compile(untried: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def fails(task: str) -> None:
+        raise NumbaError("no such type\nand a long story")
+
+    untried.setattr("lit_mtrl.envs.native.trial.module_of", fails)
+    assert "env.engine=native: no such type; steps are the official code's" in fallen_back(caplog)
+
+
+def test_a_step_that_is_not_the_official_one(untried: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    step = Group.step
+
+    def other(group: Group, action: np.ndarray) -> tuple[np.ndarray, float, bool]:
+        obs, reward, success = step(group, action)
+        return obs, reward + 1e-6, success
+
+    untried.setattr(Group, "step", other)
+    assert "reach: its compiled step is not the official one" in fallen_back(caplog)
+
+
+def test_starts_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second run of the same goals makes no official reset, but for the first of each environment; damaged files are
+    written anew.
+    """
+    monkeypatch.setattr("lit_mtrl.envs.native.starts.folder", lambda: str(tmp_path))
+    tasks, goals = ["push", "drawer-close"], [4, 1]
+    resets: list[int] = []
+    reset = MetaWorldTask.reset
+    monkeypatch.setattr(MetaWorldTask, "reset", lambda env, goal: resets.append(goal) or reset(env, goal))
+    seen = []
+    for damage in (False, False, True):
+        if damage:
+            for path in tmp_path.rglob("*"):
+                if path.is_file():
+                    path.write_bytes(path.read_bytes()[:-9] + bytes(9))
+        resets.clear()
+        suite = MetaWorld(tasks, keep_starts=True)
+        group = Group(tasks, [suite.make_official(task) for task in (0, 1)], threads=1, saved=SavedStarts())
+        obs, reward, success = np.zeros((2, 39), np.float32), np.zeros((2, 1), np.float32), np.zeros(2, bool)
+        group.begin([0, 1], goals, obs)
+        seen.append([obs.copy()])
+        for action in np.random.default_rng(0).uniform(-1, 1, (60, 2, 4)).astype(np.float32):
+            group.advance(action, obs, reward, success)
+            seen[-1] += [obs.copy(), reward.copy()]
+        assert [goal for goal in resets if goal] == ([] if len(seen) == 2 else goals)
+    for later in seen[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(seen[0], later, strict=True))
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2
+
+
+def test_starts_that_cannot_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One warning; a folder that is not there at all was said before."""
+    (tmp_path / "file").write_text("")
+    arrays = [np.zeros(2), np.zeros(3)]
+    for place, warnings_ in ((str(tmp_path / "file"), 1), (None, 0)):
+        caplog.clear()
+        monkeypatch.setattr("lit_mtrl.envs.native.starts.folder", lambda place=place: place)
+        saved = SavedStarts()
+        for _ in range(2):
+            saved.write("reach", np.zeros(6), arrays)
+            assert saved.read("reach", np.zeros(6), [2, 3]) is None
+        assert (len(caplog.records) == warnings_ and "env.keep_starts" in caplog.text) or not warnings_
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
@@ -211,8 +298,8 @@ def test_values_that_cannot_be_used(values: dict, said: str) -> None:
 
 def test_the_suite_travels() -> None:
     """To evaluation and collecting processes."""
-    sent = pickle.loads(pickle.dumps(MetaWorld(["reach"], engine="native", threads=3)))
-    assert (sent.engine, sent.threads, sent.native()) == ("native", 3, True)
+    sent = pickle.loads(pickle.dumps(MetaWorld(["reach"], threads=3)))
+    assert (sent.engine, sent.threads, sent._native) == ("native", 3, True)
 
 
 def test_every_task_has_a_file() -> None:

@@ -7,21 +7,35 @@ says what it consists of.
 
 from __future__ import annotations
 
-import functools
 import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lit_mtrl.envs.metaworld import MetaWorldTask
 
 log = logging.getLogger("lit_mtrl")
 
+_tried: dict[tuple[str, ...], bool] = {}
+_said: set[str] = set()
 
-@functools.cache
-def possible() -> bool:
-    """Whether this machine can; says why not, once."""
-    try:
-        from lit_mtrl.envs.native import vector  # noqa: F401
-        from lit_mtrl.envs.native.layout import layout
 
-        layout()
-    except Exception as error:  # numba is missing or fails, MuJoCo is laid out otherwise
-        log.warning("env.engine=native: %s; steps are the official ones (engine=python)", error)
-        return False
-    return True
+def possible(tasks: Sequence[str], make: Callable[[], MetaWorldTask]) -> bool:
+    """Whether this machine steps ``tasks`` in compiled code, found by doing it; says why not, once.
+
+    make: builds the official environment of the first of them.
+    """
+    key = tuple(tasks)
+    if key not in _tried:
+        try:
+            from lit_mtrl.envs.native.trial import trial
+
+            trial(tasks, make())
+            _tried[key] = True
+        except Exception as error:  # numba is missing or fails, MuJoCo is laid out otherwise
+            _tried[key] = False
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            if reason not in _said:
+                log.warning("env.engine=native: %s; steps are the official code's (env.engine=python)", reason)
+                _said.add(reason)
+    return _tried[key]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import mujoco
 import numpy as np
+from numba import typeof
 from numpy.typing import NDArray
 
+from lit_mtrl.envs.native.layout import MJ
 from lit_mtrl.envs.native.rows import STATE, build
+from lit_mtrl.envs.native.starts import SavedStarts
 from lit_mtrl.envs.native.step import Starts, copy_model, restart, step_next, step_row, step_rows
 
 if TYPE_CHECKING:
@@ -24,18 +26,21 @@ class Group:
 
     An official reset takes as long as a hundred compiled steps, and depends on task and goal alone, whatever came
     before. So the first episode on a goal begins with the official reset, which is kept; later ones begin with a copy.
+    ``saved`` has those of earlier runs.
     """
 
-    def __init__(self, tasks: Sequence[str], envs: Sequence[MetaWorldTask], threads: int):
-        self.tasks, self.envs, self.threads = tasks, envs, threads
+    def __init__(
+        self, tasks: Sequence[str], envs: Sequence[MetaWorldTask], threads: int, saved: SavedStarts | None = None
+    ):
+        self.tasks, self.envs, self.threads, self.saved = tasks, envs, threads, saved
         for env in envs:
             env.reset(0)
         self.rows, self._kept = build(tasks, [env.official for env in envs])
         self._counter = np.zeros(1, np.int64)
         self._slots: dict[tuple[str, int], int] = {}
-        sizes = [mujoco.mj_stateSize(env.official.model, STATE) for env in envs]  # pyright: ignore
+        states = [MJ.mj_stateSize(env.official.model, STATE) for env in envs]
         models = self.rows.edited[:, :, 1].sum(1)
-        self._sizes = int(max(sizes)), int(max(models)), self.rows.values.shape[1], 18, 39
+        self._sizes = [(int(s), int(m), self.rows.values.shape[1], 18, 39) for s, m in zip(states, models, strict=True)]
         self._starts = self._empty(len(envs))
 
     def begin(self, todo: Sequence[int], goals: Sequence[int], obs: NDArray) -> None:
@@ -80,37 +85,60 @@ class Group:
         out = self.rows.out[0]
         return self.rows.obs[0].copy(), float(out[0]), bool(out[1])
 
+    def compile(self) -> None:
+        """Have the threads' loop compiled, which waits for its first call otherwise."""
+        n = len(self.tasks)
+        made = np.zeros((n, 4), np.float32), np.zeros((n, 39), np.float32), np.zeros((n, 1), np.float32)
+        work = (self.rows, *made, np.zeros(n, bool), self._counter)
+        step_next.compile(tuple(map(typeof, work)))
+        step_rows.compile(tuple(map(typeof, (*work, self.threads))))
+
     def close(self) -> None:
         """End the official environments."""
         for env in self.envs:
             env.close()
 
     def _first(self, i: int, goal: int, obs: NDArray) -> None:
-        """An official reset, kept if there is room."""
-        env, rows = self.envs[i], self.rows
-        obs[i] = env.reset(goal)
-        official = env.official
-        for name, place in self._kept[i]:
-            value = np.asarray(getattr(official, name), np.float64).reshape(-1)
-            rows.values[i, place : place + len(value)] = value
-        rows.frame[i, 0] = official._prev_obs
+        """The first episode on a goal: its start is read from the disk or made by an official reset, and kept if there
+        is room.
+        """
+        task, env, sizes = self.tasks[i], self.envs[i], self._sizes[i]
         slot = len(self._slots)
         if slot == MOST_STARTS:
+            self._reset(i, goal, obs)
             return
         if slot == len(self._starts.state):
             more = self._empty(2 * slot)
             for old, new in zip(self._starts, more, strict=True):
                 new[:slot] = old
             self._starts = more
-        starts = self._starts
-        size = mujoco.mj_stateSize(official.model, STATE)  # pyright: ignore
-        mujoco.mj_getState(official.model, official.data, starts.state[slot, :size], STATE)  # pyright: ignore
-        copy_model(rows, i, starts.model[slot], True)
-        starts.values[slot], starts.frame[slot], starts.obs[slot] = rows.values[i], rows.frame[i, 0], obs[i]
-        self._slots[self.tasks[i], goal] = slot
+        kept = [array[slot, :size] for array, size in zip(self._starts, sizes, strict=True)]
+        found = self.saved.read(task, env.goals[goal], sizes) if self.saved else None
+        if found is None:
+            self._reset(i, goal, obs)
+            official, rows = env.official, self.rows
+            MJ.mj_getState(official.model, official.data, kept[0], STATE)
+            copy_model(rows, i, kept[1], True)
+            kept[2][:], kept[3][:], kept[4][:] = rows.values[i], rows.frame[i, 0], obs[i]
+            if self.saved:
+                self.saved.write(task, env.goals[goal], kept)
+        else:
+            for array, numbers in zip(kept, found, strict=True):
+                array[:] = numbers
+            restart(self.rows, np.array([i]), np.array([slot]), self._starts, obs)
+        self._slots[task, goal] = slot
+
+    def _reset(self, i: int, goal: int, obs: NDArray) -> None:
+        """An official reset."""
+        env, rows = self.envs[i], self.rows
+        obs[i] = env.reset(goal)
+        for name, place in self._kept[i]:
+            value = np.asarray(getattr(env.official, name), np.float64).reshape(-1)
+            rows.values[i, place : place + len(value)] = value
+        rows.frame[i, 0] = env.official._prev_obs
 
     def _empty(self, count: int) -> Starts:
-        state, model, values, frame, obs = self._sizes
+        state, model, values, frame, obs = map(max, zip(*self._sizes, strict=True))
         return Starts(
             np.zeros((count, state)),
             np.zeros((count, model)),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lit_mtrl.core.processes import cores
 from lit_mtrl.envs.native.group import Group
+from lit_mtrl.envs.native.starts import SavedStarts
 from lit_mtrl.envs.vector import VectorEnv
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class NativeVector(VectorEnv):
         share = cores() * len(set(tasks)) // len(self.suite.tasks)
         threads = min(self.suite.threads or max(1, share), len(tasks))
         names = [self.suite.tasks[task] for task in tasks]
-        self._group = Group(names, [self.suite.make_official(task) for task in tasks], threads)
+        saved = SavedStarts() if self.suite.keep_starts else None
+        self._group = Group(names, [self.suite.make_official(task) for task in tasks], threads, saved)
         self._succeeded = np.zeros(len(tasks), bool)
 
     def _begin(self, rows: Sequence[int], obs: NDArray) -> None:
@@ -47,8 +49,8 @@ class NativeVector(VectorEnv):
 class NativeTask:
     """One task's environment in compiled steps; see `lit_mtrl.envs.base.TaskEnv`."""
 
-    def __init__(self, name: str, official: MetaWorldTask):
-        self._group = Group([name], [official], threads=1)
+    def __init__(self, name: str, official: MetaWorldTask, keep_starts: bool = False):
+        self._group = Group([name], [official], threads=1, saved=SavedStarts() if keep_starts else None)
         self._obs = np.zeros((1, 39), np.float32)
 
     def reset(self, goal: int) -> NDArray:
