@@ -53,10 +53,12 @@ class Suite(ABC):
     episodes that succeed, or the return. Evaluation episodes end at their first success where that is the score, and
     there alone. ``tasks``: their names, in one-hot order. ``obs_dim``, ``action_dim``, ``horizon``: the largest of all
     tasks. ``num_goals``: variations per task. Training draws from all of them; episode e of an evaluation starts on
-    variation e modulo their number.
+    variation e modulo their number. ``ranks``: processes that train on this machine and share its cores, each with
+    environments of its own.
     """
 
     score: ClassVar[Literal["success", "return"]] = "success"
+    ranks: int = 1
 
     tasks: Sequence[str]
     obs_dim: int

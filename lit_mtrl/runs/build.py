@@ -130,6 +130,7 @@ def build_data(cfg: DictConfig, suite: Suite, algorithm: Algorithm, rank: int = 
     collector: Any = {**cfg.collector, "workers": cfg.collector.workers or default_workers(suite, ranks)}
     budget: Any = dict(seed=cfg.seed, frames=cfg.frames, epoch_frames=cfg.epoch_frames)
     buffer = build_buffer(cfg, suite, rank, ranks)
+    suite.ranks = ranks
     return DataModule(suite, algorithm, buffer, **budget, **collector, rank=rank, ranks=ranks)
 
 

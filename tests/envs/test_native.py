@@ -32,6 +32,7 @@ from lit_mtrl.envs.native.rows import module_of  # noqa: E402
 from lit_mtrl.envs.native.starts import SavedStarts  # noqa: E402
 from lit_mtrl.envs.native.step import step_row  # noqa: E402
 from lit_mtrl.envs.native.task import OUT  # noqa: E402
+from lit_mtrl.envs.native.vector import NativeVector  # noqa: E402
 
 
 def expert(task: str) -> Any:
@@ -116,6 +117,21 @@ def test_rows_of_several_tasks_and_copies_on_threads() -> None:
             assert all(torch.equal(state[key], states[0][key]) for state in states[1:]), key
     for env in envs:
         env.close()
+
+
+@pytest.mark.parametrize(
+    ("threads", "ranks", "tasks", "wanted"), [(0, 1, [0, 1], 4), (0, 2, [0, 1], 2), (0, 4, [0], 1), (3, 4, [0, 1], 3)]
+)
+def test_threads_are_a_share_of_the_cores(
+    threads: int, ranks: int, tasks: list[int], wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight cores, four tasks, two environments of each; never more threads than environments."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
+    suite = MetaWorld(["reach", "push", "door-open", "drawer-open"], threads=threads)
+    suite.ranks = ranks
+    env = vector_env(suite, tasks, copies=2)
+    assert isinstance(env, NativeVector) and env._group.threads == wanted
+    env.close()
 
 
 def test_one_task_as_evaluation_plays_it() -> None:

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 class NativeVector(VectorEnv):
     """`VectorEnv` over one `Group`: the same goals, observations, rewards and successes, to the last bit.
 
-    Threads: as many as the suite says, else this process's share of the cores, by its share of the suite's tasks.
+    Threads: as many as the suite says, else this process's share of its rank's cores, by its share of the tasks.
     """
 
     suite: MetaWorld
 
     def _open(self) -> None:
         tasks = [task for task, _ in self._rows]
-        share = cores() * len(set(tasks)) // len(self.suite.tasks)
+        share = cores(self.suite.ranks) * len(set(tasks)) // len(self.suite.tasks)
         threads = min(self.suite.threads or max(1, share), len(tasks))
         names = [self.suite.tasks[task] for task in tasks]
         saved = SavedStarts() if self.suite.keep_starts else None
