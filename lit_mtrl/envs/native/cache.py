@@ -59,12 +59,6 @@ def compiled(function: Callable) -> Any:
         return njit(cache=cache, nogil=True, error_model="numpy")(function)
 
 
-def threaded(function: Callable) -> Any:
-    """`compiled`, with ``prange`` on numba's threads."""
-    with _kept() as cache:
-        return njit(cache=cache, nogil=True, parallel=True, error_model="numpy")(function)
-
-
 def pointed(signature: Any) -> Callable[[Callable], Any]:
     """A function that compiled code calls by its ``address``; compiled at once."""
 

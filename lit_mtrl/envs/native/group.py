@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import typeof
 from numpy.typing import NDArray
 
+from lit_mtrl.envs.native.crew import Crew
 from lit_mtrl.envs.native.layout import MJ
 from lit_mtrl.envs.native.rows import STATE, build
 from lit_mtrl.envs.native.starts import SavedStarts
-from lit_mtrl.envs.native.step import Starts, copy_model, restart, step_next, step_row, step_rows
+from lit_mtrl.envs.native.step import Starts, copy_model, restart, step_row
 
 if TYPE_CHECKING:
     from lit_mtrl.envs.metaworld import MetaWorldTask
@@ -36,7 +36,7 @@ class Group:
         for env in envs:
             env.reset(0)
         self.rows, self._kept = build(tasks, [env.official for env in envs])
-        self._counter = np.zeros(1, np.int64)
+        self._crew = Crew(self.rows, threads)
         self._slots: dict[tuple[str, int], int] = {}
         states = [MJ.mj_stateSize(env.official.model, STATE) for env in envs]
         models = self.rows.edited[:, :, 1].sum(1)
@@ -69,12 +69,10 @@ class Group:
         reward: ``[N, 1]``, float32.
         success: ``[N]``, bool.
         """
-        self._counter[0] = 0
-        work = (self.rows, actions, obs, reward, success, self._counter)
-        if self.threads == 1:
-            step_next(*work)
-        else:
-            step_rows(*work, self.threads)
+        rows = self.rows
+        rows.actions[:] = actions
+        self._crew.run()
+        obs[:], reward[:, 0], success[:] = rows.obs, rows.out[:, 0], rows.out[:, 1] > 0
 
     def step(self, action: NDArray) -> tuple[NDArray, float, bool]:
         """Observation ``[39]``, float64, reward and success after a step of the first row.
@@ -86,15 +84,12 @@ class Group:
         return self.rows.obs[0].copy(), float(out[0]), bool(out[1])
 
     def compile(self) -> None:
-        """Have the threads' loop compiled, which waits for its first call otherwise."""
-        n = len(self.tasks)
-        made = np.zeros((n, 4), np.float32), np.zeros((n, 39), np.float32), np.zeros((n, 1), np.float32)
-        work = (self.rows, *made, np.zeros(n, bool), self._counter)
-        step_next.compile(tuple(map(typeof, work)))
-        step_rows.compile(tuple(map(typeof, (*work, self.threads))))
+        """Have compiled what waits for its first call otherwise."""
+        self._crew.compile()
 
     def close(self) -> None:
-        """End the official environments."""
+        """End the threads and the official environments."""
+        self._crew.close()
         for env in self.envs:
             env.close()
 

@@ -78,6 +78,7 @@ def build(tasks: Sequence[str], envs: Sequence[Any]) -> tuple[Rows, list[list[tu
         pads=np.array([[env.data.geom(f"{side}pad_geom").id for side in ("left", "right")] for env in envs]),
         values=np.zeros((count, width)),
         frame=np.zeros((count, 2, 18)),
+        actions=np.zeros((count, 4), np.float32),
         obs=np.zeros((count, 39)),
         out=np.zeros((count, len(OUT))),
     )

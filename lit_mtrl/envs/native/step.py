@@ -1,16 +1,15 @@
-"""Compiled steps of many environments: MuJoCo's functions called by address, on threads that take the next row each."""
+"""A compiled step of one environment of many: MuJoCo's functions called by address."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
-from lit_mtrl.envs.native.cache import compiled, threaded
+from lit_mtrl.envs.native.cache import compiled
 from lit_mtrl.envs.native.maths import at, clip, distance
-from lit_mtrl.envs.native.pointers import call2, call4, doubles, ints, take, words
+from lit_mtrl.envs.native.pointers import call2, call4, doubles, ints, words
 from lit_mtrl.envs.native.task import TARGET
 
 SUBSTEPS = 5
@@ -36,6 +35,7 @@ class Rows(NamedTuple):
     pads: ``[N, 2]``, geoms of the left and the right pad.
     values: ``[N, V]``, what a task reads, see `lit_mtrl.envs.native.task`.
     frame: ``[N, 2, 18]``, hand, gripper and objects now and a step ago.
+    actions: ``[N, 4]``, float32.
     obs: ``[N, 39]``, clipped, float64.
     out: ``[N, 8]``, see `lit_mtrl.envs.native.task.OUT`.
     """
@@ -59,6 +59,7 @@ class Rows(NamedTuple):
     pads: NDArray
     values: NDArray
     frame: NDArray
+    actions: NDArray
     obs: NDArray
     out: NDArray
 
@@ -160,31 +161,6 @@ def step_row(rows, i, action):
         *(rows.evaluate[i], rows.obs[i].ctypes.data, action.ctypes.data),
         *(rows.values[i].ctypes.data, rows.out[i].ctypes.data),
     )
-
-
-@compiled
-def step_next(rows, actions, obs, reward, success, counter):
-    """Step the next row that nobody has taken yet, until none is left."""
-    i = take(counter)
-    while i < len(rows.model):
-        step_row(rows, i, actions[i])
-        for k in range(39):
-            obs[i, k] = rows.obs[i, k]
-        reward[i, 0], success[i] = rows.out[i, 0], rows.out[i, 1] > 0
-        i = take(counter)
-
-
-@threaded
-def step_rows(rows, actions, obs, reward, success, counter, threads):
-    """A step of all environments.
-
-    actions: ``[N, 4]``, float32.
-    obs, reward, success: ``[N, 39]``, ``[N, 1]`` float32 and ``[N]`` bool; written.
-    counter: ``[1]``, int64, zero.
-    threads: how many; each takes the next row once it is free.
-    """
-    for _ in prange(threads):
-        step_next(rows, actions, obs, reward, success, counter)
 
 
 @compiled
