@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,11 @@ from lit_mtrl.tracking.store import create_sqlite
 from tests.helpers.command import run
 from tests.helpers.processes import environment
 from tests.helpers.users import become_nobody
+
+
+# A shell starts what runs in the background deaf to Ctrl-C, and so would be every process that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import resource_tracker
+from typing import Any
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FROM_TERMINAL = (signal.SIGINT, signal.SIGHUP)
@@ -52,6 +54,8 @@ def ended_by_signals(at_once: bool = True) -> Iterator[list[int]]:
     # In another thread Python allows no handlers; a handler of None is not Python's.
     heeded = [s for s in ENDING if signal.getsignal(s) not in (signal.SIG_IGN, None)] if _in_main_thread() else []
     old = {signum: signal.signal(signum, handle) for signum in heeded}
+    unraisable = sys.unraisablehook
+    sys.unraisablehook = partial(_but_for_ended, unraisable)
     try:
         with starting_processes():
             pass  # Python's helper, which removes semaphores that are left, now outlives the terminal
@@ -64,8 +68,15 @@ def ended_by_signals(at_once: bool = True) -> Iterator[list[int]]:
         raise
     finally:
         _open.pop()
+        sys.unraisablehook = unraisable
         for signum, handler in old.items():
             signal.signal(signum, handler)
+
+
+def _but_for_ended(hook: Callable[[Any], object], lost: Any) -> None:
+    """What Python does with an exception that it loses: nothing, if a signal raised it in a destructor."""
+    if not isinstance(lost.exc_value, Ended):
+        hook(lost)
 
 
 def raise_if_told() -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -82,6 +82,26 @@ def test_a_lost_exception_is_raised_again() -> None:
             raise_if_told()
     assert error.value.code == 143
     raise_if_told()
+
+
+def test_python_says_nothing_of_a_signals_exception_that_it_loses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of others it does."""
+
+    class Loses:
+        def __init__(self, act: Callable[[], object]):
+            self.act = act
+
+        def __del__(self) -> None:
+            self.act()
+
+    told: list[type] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: told.append(lost.exc_type))
+    hook = sys.unraisablehook
+    with pytest.raises(Ended), ended_by_signals():
+        Loses(lambda: signal.raise_signal(signal.SIGTERM))
+        Loses(lambda: 1 / 0)
+        raise_if_told()
+    assert told == [ZeroDivisionError] and sys.unraisablehook is hook
 
 
 def test_handlers_come_back() -> None:
