@@ -22,7 +22,6 @@ from tests.helpers.command import run
 from tests.helpers.processes import environment
 from tests.helpers.users import become_nobody
 
-
 # A shell starts what runs in the background deaf to Ctrl-C, and so would be every process that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
