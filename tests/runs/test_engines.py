@@ -15,7 +15,7 @@ from lit_mtrl.training.checkpoint import find
 pytestmark = pytest.mark.slow
 SHORT = ("logger=csv", "eval.episodes=2", "collector.random_steps=50", "trainer.threads=1")
 RUNS = {
-    "quickstart": ("env.horizon=100", "frames=1_800", "epoch_frames=900", "collector.workers=1", "eval.workers=1"),
+    "quickstart": ("env.horizon=100", "frames=1_200", "epoch_frames=600", "collector.workers=1", "eval.workers=1"),
     "mt10_mtmhsac": (
         *("env.horizon=40", "frames=1_600", "epoch_frames=800", "collector.workers=2", "eval.workers=2"),
         *("network.width=32", "replay.per_task=8"),
