@@ -23,7 +23,7 @@ def test_pins_are_in_the_ranges(line: str) -> None:
 
 
 def test_extras() -> None:
-    assert set(PROJECT["optional-dependencies"]) == {"fast", "sweep", "postgres", "tests", "dev"}
+    assert set(PROJECT["optional-dependencies"]) == {"sweep", "postgres", "tests", "dev"}
     assert "2.6.2" not in PROJECT["dependencies"][1]  # two releases of lightning carried malware
 
 

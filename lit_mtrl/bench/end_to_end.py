@@ -67,7 +67,7 @@ def _short(cfg: DictConfig, folder: Path, overlap: bool) -> DictConfig:
     """``cfg`` with one iteration of warm-up, its files in ``folder``, and nothing beside the training."""
     values = {"output_dir": str(folder), "callbacks": {}, "trainer.devices": 1}
     out = with_values(cfg, {**values, "collector.random_steps": cfg.collector.steps, "collector.overlap": overlap})
-    out.collector.workers = out.collector.workers or default_workers(build_suite(out))
+    out.collector.workers = out.collector.workers or default_workers(build_suite(out), overlap=overlap)
     out.logger = OmegaConf.merge(OmegaConf.load(file_of("logger", "csv")), {"log_frames": cfg.logger.log_frames})
     return out
 

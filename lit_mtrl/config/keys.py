@@ -35,6 +35,7 @@ KEYS: dict[str, Kind] = {
     "env.rewards": Choice(of=("v2", "v1")),
     "env.engine": Choice(of=("native", "python")),
     "env.threads": Whole(low=0, high=1024),
+    "env.keep_starts": Flag(),
     "env.kind": Choice(of=("constant", "observation", "delay", "action", "both", "endless")),
     "algo.name": Name(),
     "algo.gamma": Number(low=0, high=1, open="high"),

@@ -72,7 +72,7 @@ def upgraded(saved: Mapping[Any, Any], where: str = SAVED) -> dict[str, Any]:
         if isinstance(tree.get(group), dict):
             tree[group] |= {key: value for key, value in added.items() if key not in tree[group]}
     if isinstance(tree.get("env"), dict) and tree["env"].get("_target_") == METAWORLD:
-        tree["env"] = {**ADDED_TO_METAWORLD, **tree["env"]}
+        tree["env"] |= {key: value for key, value in ADDED_TO_METAWORLD.items() if key not in tree["env"]}
     weighting = tree.get("weighting")
     if isinstance(weighting, dict) and isinstance(weighting.get("name"), str):
         name = weighting.pop("name")

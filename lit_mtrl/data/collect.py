@@ -76,6 +76,7 @@ class TaskCollector:
         require_workers(suite, workers, policy_device)
         self.steps, self.copies, self.num_tasks = steps, copies, tasks
         self._source, self._names = policy, list(suite.tasks)
+        self._together = suite.vector_class() is not None
         self._policy = policy.acting_copy(policy_device)
         self._interrupted = False
         self._owned = [list(range(tasks))[w * tasks // workers : (w + 1) * tasks // workers] for w in range(workers)]
@@ -136,8 +137,9 @@ class TaskCollector:
     def collect(self) -> TensorDictBase:
         """The next n vector steps, in memory of their own."""
         if self._logs is None:
-            # Beside the learner's threads, a second one for the policy costs more than it gives.
-            with one_thread(threading.current_thread() is not threading.main_thread()):
+            # Beside the environments' threads, or the learner's, a second one for the policy costs more than it gives:
+            # PyTorch's threads spin where they wait.
+            with one_thread(self._together or threading.current_thread() is not threading.main_thread()):
                 data = self._collector.rollout()  # [T * copies, n]
         else:
             data = self._guard(lambda: next(self._iterator))

@@ -127,19 +127,22 @@ def build_buffer(cfg: DictConfig, suite: Suite, rank: int = 0, ranks: int = 1) -
 
 def build_data(cfg: DictConfig, suite: Suite, algorithm: Algorithm, rank: int = 0, ranks: int = 1) -> DataModule:
     """Collector, buffer and budget, for one of the run's ranks."""
-    collector: Any = {**cfg.collector, "workers": cfg.collector.workers or default_workers(suite, ranks)}
+    workers = cfg.collector.workers or default_workers(suite, ranks, cfg.collector.overlap)
+    collector: Any = {**cfg.collector, "workers": workers}
     budget: Any = dict(seed=cfg.seed, frames=cfg.frames, epoch_frames=cfg.epoch_frames)
     buffer = build_buffer(cfg, suite, rank, ranks)
     suite.ranks = ranks
     return DataModule(suite, algorithm, buffer, **budget, **collector, rank=rank, ranks=ranks)
 
 
-def default_workers(suite: Suite, ranks: int = 1) -> int:
-    """One collecting process per core, shared by ``ranks``, but no more than tasks.
+def default_workers(suite: Suite, ranks: int = 1, overlap: bool = False) -> int:
+    """One collecting process per core, shared by ``ranks``, but no more than tasks; one where the suite steps its
+    environments together, on threads, unless that is beside the updates, which need Python's lock as well.
 
     A run writes it into its configuration: noise depends on it.
     """
-    return min(cores(ranks), len(suite.tasks))
+    together = suite.vector_class() is not None
+    return 1 if together and not overlap else min(cores(ranks), len(suite.tasks))
 
 
 def build_callbacks(cfg: DictConfig) -> list[lightning.Callback]:

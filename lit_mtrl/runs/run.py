@@ -74,7 +74,7 @@ class Run:
         suite = build_suite(cfg)
         suite.check()
         before = checkpoint["lit_mtrl"]["config"]["collector"]["workers"] if checkpoint else None
-        workers = cfg.collector.workers or before or default_workers(suite, ranks)
+        workers = cfg.collector.workers or before or default_workers(suite, ranks, cfg.collector.overlap)
         cfg = _settled(cfg, "collector.workers", workers)  # noise depends on it
         require_memory(cfg, suite, learner)
 

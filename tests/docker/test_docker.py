@@ -49,7 +49,7 @@ def test_locks_have_the_pins_and_the_extras(kind: str) -> None:
     for name, version in PINS.items():
         assert versions[canonicalize_name(name)].split("+")[0] == version, f"{name}: run make lock"
     extras = PROJECT["optional-dependencies"]
-    for line in [line for name in (*lock.EXTRAS, "fast", "sweep") for line in extras[name]]:
+    for line in [line for name in (*lock.EXTRAS, "sweep") for line in extras[name]]:
         wanted = Requirement(line)
         if wanted.name != "lit_mtrl":
             assert versions[canonicalize_name(wanted.name)] in wanted.specifier, f"{line}: run make lock"

@@ -207,7 +207,7 @@ def test_reset_forgets_the_past_in_every_task(name: str) -> None:
 
 
 def test_an_unstable_simulation_is_forgotten_too() -> None:
-    suite = MetaWorld(["reach"])
+    suite = MetaWorld(["reach"], engine="python")
     played, fresh = suite.make(0), suite.make(0)
     played.reset(1)
     played.step(np.ones(4, np.float32))
@@ -221,7 +221,7 @@ def test_an_unstable_simulation_is_forgotten_too() -> None:
 
 
 def test_the_goal_is_visible() -> None:
-    env = MetaWorld(["reach"]).make(0)
+    env = MetaWorld(["reach"], engine="python").make(0)
     obs, after = env.reset(0), env.step(np.zeros(4, np.float32))[0]
     assert (
         np.array_equal(obs[-3:], env.official._target_pos) and np.array_equal(after[-3:], obs[-3:]) and obs[-3:].all()

@@ -27,6 +27,11 @@ class LayoutError(RuntimeError):
     """The installed MuJoCo cannot be stepped from compiled code."""
 
 
+TRIED = "3.3.0"
+"""The version of MuJoCo that compiled steps are tested with."""
+NOT_FOUND = f"mujoco {MJ.__version__} keeps its contacts where they are not found; {TRIED} is known to work"
+
+
 class Layout(NamedTuple):
     """Bytes from the beginning of ``mjData`` to the number of contacts, the pointer to them, and that to the forces of
     constraints; bytes of a contact, and from its beginning to its two geoms and to its first constraint.
@@ -82,7 +87,7 @@ def _pointer(states: Sequence[Any], array: Callable[[Any], NDArray]) -> int:
         while ctypes.c_uint64.from_address(data._address + place).value != sought:
             place += 8
             if place >= SEARCHED:
-                raise LayoutError(f"mujoco {MJ.__version__} keeps its contacts where they are not found")
+                raise LayoutError(NOT_FOUND)
         places.add(place)
     return _only(places)
 
@@ -98,5 +103,5 @@ def _length(states: Sequence[Any], name: str, before: int) -> int:
 
 def _only(places: set[int]) -> int:
     if len(places) != 1:
-        raise LayoutError(f"mujoco {MJ.__version__} keeps its contacts where they are not found")
+        raise LayoutError(NOT_FOUND)
     return places.pop()
