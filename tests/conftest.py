@@ -17,6 +17,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
+from lit_mtrl.core.once import warn_once
 from lit_mtrl.tracking.store import create_sqlite
 from tests.helpers.command import run
 from tests.helpers.processes import environment
@@ -35,7 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def own_log() -> Iterator[None]:
-    """Undo what a run in this process does to the package's log, and Hydra to that of all."""
+    """Undo what a run in this process does to the package's log, and Hydra to that of all; nothing was said before."""
+    warn_once.cache_clear()
     root = logging.getLogger()
     handlers, level = [*root.handlers], root.level
     yield

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import Any
 
 from lit_mtrl.config.read import require_bounded
 from lit_mtrl.core.errors import require
-
-log = logging.getLogger("lit_mtrl")
+from lit_mtrl.core.once import warn_once
 
 ADDED: dict[str, dict[str, Any]] = {
     "collector": {"stagger": False, "overlap": False, "policy_device": "auto"},
@@ -98,16 +95,10 @@ def renamed(tree: Any) -> Any:
     elif str(out.get("_target_")) in MOVED:
         out["_target_"] = MOVED[out["_target_"]]
     elif out.get("_target_") == ENVPOOL:
-        _say_that_envpool_is_gone()
+        warn_once("env=envpool: is no longer there; the official environments are stepped, in compiled code")
         out["_target_"] = METAWORLD
         out.pop("threads", None)  # per task, there
     return out
-
-
-@cache
-def _say_that_envpool_is_gone() -> None:
-    """Once in a process."""
-    log.warning("env=envpool: is no longer there; the official environments are stepped, in compiled code")
 
 
 def _parts(tree: Mapping[str, Any], where: str) -> Iterator[str]:

@@ -10,15 +10,15 @@ NOTE 3: the goal is visible (``partially_observable=False``), as in the official
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lit_mtrl.core.errors import require
+from lit_mtrl.core.once import warn_once
 from lit_mtrl.core.suggest import unknown
 from lit_mtrl.envs.base import Suite, TaskEnv
 from lit_mtrl.envs.benchmarks import BENCHMARKS, MT50
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
     from lit_mtrl.envs.vector import VectorEnv
-
-log = logging.getLogger("lit_mtrl")
 
 OFFICIAL_GOALS = 50
 MAX_HORIZON = 500
@@ -120,7 +118,7 @@ class MetaWorld(Suite):
 
     def _possible(self) -> bool:
         if self.rewards == "v1":
-            _say("env.rewards=v1: the official code computes them, and steps (env.engine=python)")
+            warn_once("env.rewards=v1: the official code computes them, and steps (env.engine=python)")
             return False
         import_mujoco()
         from lit_mtrl.envs.native import possible
@@ -197,12 +195,6 @@ class MetaWorldTask:
 
     def close(self) -> None:
         self.official.close()
-
-
-@cache
-def _say(text: str) -> None:
-    """Once in a process."""
-    log.warning(text)
 
 
 def _task_class(name: str) -> type[SawyerXYZEnv]:

@@ -126,9 +126,7 @@ def per_task(panel: Panel, measured: list[Measured]) -> Drawn:
 
 def profile(panels: Measures, labels: Sequence[str]) -> Drawn:
     """Share of scores above each threshold."""
-    caption = (
-        "Share of all seeds' tasks with a success above τ, with 95 % intervals at each τ; higher is better everywhere."
-    )
+    caption = "Share of all seeds' tasks with a success above τ, with 95 % intervals; higher is better everywhere."
     out = Drawn("performance_profile", "Performance profile", caption)
     look, entries = styles(labels), {}
     figure, axes = grid(len(panels))

@@ -14,7 +14,7 @@ from lit_mtrl.config.compose import compose
 from lit_mtrl.config.resolve import as_written
 from lit_mtrl.config.saved import override_saved
 from lit_mtrl.config.trust import trusting
-from lit_mtrl.config.upgrade import ADDED, ENVPOOL, MOVED, _say_that_envpool_is_gone, upgraded
+from lit_mtrl.config.upgrade import ADDED, ENVPOOL, MOVED, upgraded
 from lit_mtrl.core.errors import ConfigError
 from lit_mtrl.runs.build import build_algorithm, build_data, build_suite
 from lit_mtrl.runs.resume import require_same
@@ -102,7 +102,6 @@ def test_another_packages_environments_are_the_official_ones(caplog: pytest.LogC
     for key in ("engine", "keep_starts"):
         del old["env"][key]
     old["env"] |= {"_target_": ENVPOOL, "threads": 4}
-    _say_that_envpool_is_gone.cache_clear()
     with caplog.at_level(logging.WARNING, "lit_mtrl"):
         found = [upgraded(old)["env"] for _ in range(2)]
     (record,) = caplog.records

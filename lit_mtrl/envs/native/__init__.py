@@ -7,17 +7,15 @@ says what it consists of.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
+
+from lit_mtrl.core.once import warn_once
 
 if TYPE_CHECKING:
     from lit_mtrl.envs.metaworld import MetaWorldTask
 
-log = logging.getLogger("lit_mtrl")
-
 _tried: dict[tuple[str, ...], bool] = {}
-_said: set[str] = set()
 
 
 def possible(tasks: Sequence[str], make: Callable[[], MetaWorldTask]) -> bool:
@@ -35,7 +33,5 @@ def possible(tasks: Sequence[str], make: Callable[[], MetaWorldTask]) -> bool:
         except Exception as error:  # numba is missing or fails, MuJoCo is laid out otherwise
             _tried[key] = False
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            if reason not in _said:
-                log.warning("env.engine=native: %s; steps are the official code's (env.engine=python)", reason)
-                _said.add(reason)
+            warn_once(f"env.engine=native: {reason}; steps are the official code's (env.engine=python)")
     return _tried[key]
