@@ -28,9 +28,11 @@ from lit_mtrl.weighting.mean import Mean
 log = logging.getLogger("lit_mtrl")
 
 
-def build_suite(cfg: DictConfig) -> Suite:
-    """The environment suite of ``benchmark`` and ``env``."""
-    return make(cfg.env, Suite, "env", tasks=task_names(cfg.benchmark.tasks), seed=cfg.seed)
+def build_suite(cfg: DictConfig, ranks: int = 1) -> Suite:
+    """The environment suite of ``benchmark`` and ``env``, for one of the run's ranks."""
+    suite = make(cfg.env, Suite, "env", tasks=task_names(cfg.benchmark.tasks), seed=cfg.seed)
+    suite.ranks = ranks
+    return suite
 
 
 def build_algorithm(cfg: DictConfig, suite: Suite) -> Algorithm:
@@ -131,7 +133,6 @@ def build_data(cfg: DictConfig, suite: Suite, algorithm: Algorithm, rank: int = 
     collector: Any = {**cfg.collector, "workers": workers}
     budget: Any = dict(seed=cfg.seed, frames=cfg.frames, epoch_frames=cfg.epoch_frames)
     buffer = build_buffer(cfg, suite, rank, ranks)
-    suite.ranks = ranks
     return DataModule(suite, algorithm, buffer, **budget, **collector, rank=rank, ranks=ranks)
 
 

@@ -71,7 +71,7 @@ class Run:
         )
         checkpoint = saved.content if saved else None
 
-        suite = build_suite(cfg)
+        suite = build_suite(cfg, ranks)
         suite.check()
         before = checkpoint["lit_mtrl"]["config"]["collector"]["workers"] if checkpoint else None
         workers = cfg.collector.workers or before or default_workers(suite, ranks, cfg.collector.overlap)
