@@ -267,6 +267,10 @@ def test_starts_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             group.advance(action, obs, reward, success)
             seen[-1] += [obs.copy(), reward.copy()]
         assert [goal for goal in resets if goal] == ([] if len(seen) == 2 else goals)
+    resets.clear()
+    alone = MetaWorld(tasks, keep_starts=True).make(1)  # one task, as evaluation plays it, whose rows are narrower
+    assert np.array_equal(alone.reset(goals[1]), seen[0][0][1]) and not any(resets)
+    alone.close()
     for later in seen[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(seen[0], later, strict=True))
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2

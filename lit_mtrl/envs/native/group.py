@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lit_mtrl.envs.native.crew import Crew
 from lit_mtrl.envs.native.layout import MJ
-from lit_mtrl.envs.native.rows import STATE, build
+from lit_mtrl.envs.native.rows import STATE, build, values_of
 from lit_mtrl.envs.native.starts import SavedStarts
 from lit_mtrl.envs.native.step import Starts, copy_model, restart, step_row
 
@@ -40,7 +40,8 @@ class Group:
         self._slots: dict[tuple[str, int], int] = {}
         states = [MJ.mj_stateSize(env.official.model, STATE) for env in envs]
         models = self.rows.edited[:, :, 1].sum(1)
-        self._sizes = [(int(s), int(m), self.rows.values.shape[1], 18, 39) for s, m in zip(states, models, strict=True)]
+        each = zip(states, models, map(values_of, tasks), strict=True)
+        self._sizes = [(int(state), int(model), values, 18, 39) for state, model, values in each]
         self._starts = self._empty(len(envs))
 
     def begin(self, todo: Sequence[int], goals: Sequence[int], obs: NDArray) -> None:
@@ -114,7 +115,7 @@ class Group:
             official, rows = env.official, self.rows
             MJ.mj_getState(official.model, official.data, kept[0], STATE)
             copy_model(rows, i, kept[1], True)
-            kept[2][:], kept[3][:], kept[4][:] = rows.values[i], rows.frame[i, 0], obs[i]
+            kept[2][:], kept[3][:], kept[4][:] = rows.values[i, : sizes[2]], rows.frame[i, 0], obs[i]
             if self.saved:
                 self.saved.write(task, env.goals[goal], kept)
         else:

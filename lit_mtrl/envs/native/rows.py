@@ -22,6 +22,11 @@ def module_of(task: str) -> Any:
     return importlib.import_module(f"lit_mtrl.envs.native.tasks.{task.replace('-', '_')}")
 
 
+def values_of(task: str) -> int:
+    """How many values a task reads."""
+    return sum(SIZES[entry.split()[0]] for entry in module_of(task).READS)
+
+
 def address(data: Any, model: Any, kind: str, name: str) -> int:
     """Where the simulation keeps what is read."""
     if kind == "joint":
@@ -56,7 +61,7 @@ def build(tasks: Sequence[str], envs: Sequence[Any]) -> tuple[Rows, list[list[tu
             place += SIZES[kind]
         kept.append(mine)
         ranges[i, 1], ranges[i, 3] = len(gather), len(touch)
-    width = max(sum(SIZES[entry.split()[0]] for entry in module.READS) for module in modules)
+    width = max(map(values_of, tasks))
     space = [env.sawyer_observation_space for env in envs]
     rows = Rows(
         functions=np.array([*functions(), STATE]),
